@@ -16,6 +16,7 @@
 mod codec;
 pub mod embedded;
 mod error;
+mod export;
 pub mod fault;
 pub mod memory;
 pub mod suite;
