@@ -1,1 +1,1 @@
-//! Placeholder.
+//! Who is asking, and may they.

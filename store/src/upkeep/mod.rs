@@ -1,0 +1,65 @@
+//! Looking after what is stored: gc, scrub, check, rebuild.
+
+use crate::{Result, Store};
+
+/// What gc freed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Freed {
+    /// Bytes of blobs removed.
+    pub freed_bytes: u64,
+    /// How many blobs.
+    pub blobs: u64,
+}
+
+/// What scrub found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Scrubbed {
+    /// Blobs read.
+    pub blobs: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// SHA-256 (hex) of those whose bytes are not what they were; they are in quarantine now.
+    pub damaged: Vec<String>,
+}
+
+/// One thing that check found wrong, in a sentence that names rows by table and hex key.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Finding {
+    /// What kind: `reference`, `usage`, `view`, `blob`, `record`, `manifest`, `orphan`.
+    pub kind: &'static str,
+    /// The sentence.
+    pub message: String,
+}
+
+/// What check looked at and found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Checked {
+    /// Versions looked at.
+    pub versions: u64,
+    /// Blobs looked at.
+    pub blobs: u64,
+    /// What is wrong; empty: nothing.
+    pub findings: Vec<Finding>,
+}
+
+impl Store {
+    /// Sweeps what has no reference; `force` does not wait out the grace time (contract D39).
+    pub async fn gc(&self, _force: bool) -> Result<Freed> {
+        todo!("written next")
+    }
+
+    /// Re-hashes every blob at no more than `bytes_per_second`.
+    pub async fn scrub(&self, _bytes_per_second: u64) -> Result<Scrubbed> {
+        todo!("written next")
+    }
+
+    /// Compares references, usage, views and blob files with the versions, which are the truth. Changes nothing.
+    pub async fn check(&self) -> Result<Checked> {
+        todo!("written next")
+    }
+
+    /// Writes references, usage and views anew from the versions; what it mended.
+    pub async fn rebuild(&self) -> Result<Checked> {
+        todo!("written next")
+    }
+}

@@ -1,0 +1,75 @@
+//! The change feed in the store's words: what a commit's note says, for audit, mount invalidation and webhooks.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Cx;
+use crate::object::{Door, Who};
+
+/// Format byte of a note.
+const FORMAT: u8 = 1;
+
+/// One line of the audit log (contract §2, D43), and what else a commit tells its followers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// When, ms since 1970.
+    pub time_ms: u64,
+    /// Who: a user's UUID, `anonymous` or `system`.
+    pub principal: String,
+    /// Through which door: `s3`, `mount`, `rest`, `control`.
+    pub door: String,
+    /// From where.
+    pub client_address: Option<IpAddr>,
+    /// Doing what: an S3 action's name, or a word of the admin API (`CreateUser`).
+    pub action: String,
+    /// To which bucket.
+    pub bucket: Option<String>,
+    /// To which key.
+    pub key: Option<String>,
+    /// `ok`, or why not.
+    pub outcome: String,
+    /// The request's id.
+    pub request_id: String,
+}
+
+impl Note {
+    /// A line about a change that is committed with it.
+    pub fn of(cx: &Cx, action: &str, bucket: Option<&str>, key: Option<&str>) -> Self {
+        Self {
+            time_ms: cx.now_ms,
+            principal: match cx.principal.who {
+                Who::User(id) => id.to_string(),
+                Who::Anonymous => "anonymous".into(),
+                Who::System => "system".into(),
+            },
+            door: match cx.door {
+                Door::S3 => "s3",
+                Door::Mount => "mount",
+                Door::Rest => "rest",
+                Door::Control => "control",
+            }
+            .into(),
+            client_address: cx.circumstances.client_address,
+            action: action.to_owned(),
+            bucket: bucket.map(str::to_owned),
+            key: key.map(str::to_owned),
+            outcome: "ok".into(),
+            request_id: cx.request_id.to_string(),
+        }
+    }
+
+    /// As the bytes of a commit's note: format byte, then postcard.
+    pub fn encode(&self) -> bytes::Bytes {
+        postcard::to_extend(self, vec![FORMAT]).map(Into::into).unwrap_or_default()
+    }
+
+    /// Reads it back; `None` when there is none or it is of a newer format.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (format, body) = bytes.split_first()?;
+        if *format != FORMAT {
+            return None;
+        }
+        postcard::from_bytes(body).ok()
+    }
+}
