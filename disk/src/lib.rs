@@ -9,6 +9,7 @@
 pub mod fault;
 pub mod power;
 mod real;
+pub mod seed;
 
 use std::fmt::Debug;
 use std::io;

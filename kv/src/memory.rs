@@ -257,6 +257,7 @@ impl Kv for Memory {
 
     async fn import(&self, from: Box<dyn std::io::Read + Send>) -> Result<()> {
         let shared = Arc::clone(&self.shared);
+        drop(shared.open_state()?);
         blocking(move || {
             let mut reader = export::Reader::new(from)?;
             let mut rows = BTreeMap::new();
@@ -292,6 +293,11 @@ mod tests {
 
     fn put(key: &str) -> Commit {
         Commit { writes: vec![Write::Put(key.to_owned().into(), Bytes::new())], ..Commit::default() }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn it_keeps_the_contract() {
+        crate::suite::all(&|| Arc::new(Memory::new())).await;
     }
 
     #[tokio::test]
