@@ -20,6 +20,8 @@ pub mod name;
 pub mod object;
 pub mod put;
 pub mod rename;
+#[cfg(test)]
+mod sample;
 pub mod upkeep;
 pub mod watch;
 
