@@ -72,6 +72,8 @@ pub enum PartSizes {
 pub struct Principal {
     /// Who it is.
     pub who: Who,
+    /// The user's name, for `aws:username`; `None` for who has none.
+    pub name: Option<String>,
     /// May do everything.
     pub is_admin: bool,
     /// Member of these.
@@ -98,6 +100,7 @@ impl Principal {
     pub fn anonymous() -> Self {
         Self {
             who: Who::Anonymous,
+            name: None,
             is_admin: false,
             organisations: vec![],
             clients: vec![],
@@ -143,6 +146,10 @@ pub struct Circumstances {
     pub user_agent: Option<String>,
     /// `Referer`, for `aws:Referer`.
     pub referer: Option<String>,
+    /// A listing's delimiter, for `s3:delimiter`.
+    pub delimiter: Option<String>,
+    /// A listing's page size as asked for, for `s3:max-keys`.
+    pub max_keys: Option<u32>,
 }
 
 /// What belongs to content and is not bytes: set by the writer, kept as given.
