@@ -8,6 +8,7 @@
 //! [`QuotaGate`]).
 
 pub mod bucket;
+mod codec;
 pub mod condition;
 pub mod copy;
 pub mod delete;
