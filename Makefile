@@ -1,0 +1,68 @@
+# `make run` starts a daemon, `make test` runs every check and test; both install what is missing on Debian and Ubuntu.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# s3s 0.17 declares rustc 1.96 and builds on 1.95 (design §3). The only place that says so.
+MSRV_FLAG := $(shell rustc --version | awk -F'[. ]' '$$3 < 96 { print "--ignore-rust-version" }')
+CARGO := cargo
+FLAGS := --locked $(MSRV_FLAG)
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+DATA ?= ./data
+VENV := .venv
+
+# Each as `command:package`: installed only when the command is missing.
+NEED_BUILD := cc:gcc make:make
+NEED_TEST := $(NEED_BUILD) curl:curl python3:python3 /usr/bin/aws:awscli rclone:rclone mkfs.ext4:e2fsprogs losetup:mount
+PYTHON_PACKAGES := tests/clients/requirements.txt
+
+define install
+	@missing=(); for need in $(1); do \
+	  PATH="$$PATH:/usr/sbin:/sbin" command -v "$${need%%:*}" >/dev/null || missing+=("$${need##*:}"); done; \
+	if [ "$${#missing[@]}" -gt 0 ]; then echo "installing: $${missing[*]}"; $(SUDO) apt-get update -qq; \
+	  DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; fi
+endef
+
+.PHONY: help
+help: ## what there is to make
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## build the daemon and start it with its data in ./data
+	$(call install,$(NEED_BUILD))
+	@$(CARGO) build $(FLAGS) --workspace
+	@exec "$${CARGO_TARGET_DIR:-target}/debug/coffre" serve --data "$(DATA)"
+
+.PHONY: build
+build: ## build everything that the tests need
+	$(call install,$(NEED_BUILD))
+	$(CARGO) build $(FLAGS) --workspace
+	$(CARGO) test $(FLAGS) --workspace --no-run
+
+.PHONY: setup
+setup: ## install the clients that the tests use
+	$(call install,$(NEED_TEST))
+	@python3 -c 'import ensurepip, venv' 2>/dev/null || { $(SUDO) apt-get update -qq; \
+	  $(SUDO) apt-get install -y -qq --no-install-recommends python3-venv >/dev/null; }
+	@[ -x $(VENV)/bin/pip ] || python3 -m venv $(VENV)
+	@$(VENV)/bin/pip install -q --disable-pip-version-check -r $(PYTHON_PACKAGES)
+
+.PHONY: check
+check: setup ## formatting, lints, documents, licences
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy $(FLAGS) --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(FLAGS) --no-deps -p coffre-kv -p coffre-store
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(CARGO) deny --log-level error check bans licenses sources
+
+.PHONY: test
+test: check build ## everything: checks, unit tests, crashes, real clients (under 45 minutes on 2 cores)
+	COFFRE_VENV="$(CURDIR)/$(VENV)" $(CARGO) test $(FLAGS) --workspace
+
+.PHONY: test-long
+test-long: build setup ## the same suites with many more rounds and larger objects (hours)
+	COFFRE_VENV="$(CURDIR)/$(VENV)" COFFRE_ROUNDS=500 COFFRE_LONG=1 $(CARGO) test $(FLAGS) --workspace -- --nocapture
+
+.PHONY: audit
+audit: setup ## known vulnerabilities, by a local copy of the advisory database: make audit DB=DIR
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(CARGO) audit --db "$(DB)" --no-fetch

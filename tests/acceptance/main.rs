@@ -1,0 +1,5 @@
+//! The process from outside: what the contract promises of the daemon as a whole.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by a panic")]
+
+mod memory;
+mod tenants;
