@@ -2,5 +2,6 @@
 //! acknowledged is there, whole (contract §3, design §9 row 1).
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by a panic")]
 
+mod full_disk;
 mod oracle;
 mod s3_load;

@@ -1,5 +1,5 @@
 //! Small rules of the repository that no compiler checks (STYLE §1, §2, §7).
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by a panic")]
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use std::collections::BTreeMap;
 use std::fs;

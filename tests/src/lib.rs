@@ -14,6 +14,7 @@
 
 pub mod command;
 pub mod daemon;
+pub mod loop_disk;
 pub mod s3;
 pub mod seed;
 pub mod sign;
