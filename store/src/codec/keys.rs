@@ -13,13 +13,19 @@
 //! | 31 | manifest | manifest id, page (be32) | pages of 1,000 extents |
 //! | 32 | manifest owner | manifest id, owner | who shares a manifest; apart from the pages so that "nobody" is one empty prefix |
 //! | 33 | dead | place | files to unlink |
+//! | 34 | candidate | blob | blobs that may have lost their last owner: what the sweep looks at |
+//! | 35 | due | time, blob | condemned blobs in the order their grace ends |
+//! | 36 | mark | file name | published files no row names yet |
+//! | 37 | manifest due | manifest id | manifests that may have lost their last owner |
+//! | 38 | pending | version id | versions whose bytes are still to be hashed: the background's list |
 //! | 40 | ino | inode number (be64) | the mount's way from a number to (bucket, key) |
 //! | 41 | file | kind, id | filing's, media's and company's ids |
 //! | 42 | by | scope, filter, sort, id | the lists of views (`views.rs`) |
 //! | 50 | use | measure, dimension, value | counters of `usage.rs` |
 //! | 51 | serial | name | counters numbers are drawn from, in blocks |
 //! | 52 | state | name | single rows of the store itself |
-//! | 80–bf | – | – | tables of the crates above (`identity`, `billing`, `jobs`) |
+//! | 60 | identity | its own second byte | users, access keys, … |
+//! | 61–7f | – | – | kept for the other crates above (`billing`, `jobs`) |
 
 use bytes::Bytes;
 
@@ -50,6 +56,16 @@ pub(crate) const MANIFEST: u8 = 0x31;
 pub(crate) const MANIFEST_OWNER: u8 = 0x32;
 /// Table `dead`.
 pub(crate) const DEAD: u8 = 0x33;
+/// Table `candidate`.
+pub(crate) const CANDIDATE: u8 = 0x34;
+/// Table `due`.
+pub(crate) const DUE: u8 = 0x35;
+/// Table `mark`.
+pub(crate) const MARK: u8 = 0x36;
+/// Table `manifest due`.
+pub(crate) const MANIFEST_DUE: u8 = 0x37;
+/// Table `pending`.
+pub(crate) const PENDING: u8 = 0x38;
 /// Table `ino`.
 pub(crate) const INO: u8 = 0x40;
 /// Table `file`.
@@ -267,6 +283,16 @@ pub(crate) fn manifest_owner(id: UploadId, owner: VersionId) -> Bytes {
 /// Rows of all references to a manifest.
 pub(crate) fn manifest_owners(id: UploadId) -> Bytes {
     Key::of(MANIFEST_OWNER).raw(&id.0).done()
+}
+
+/// Row that says a manifest may have lost its last owner.
+pub(crate) fn manifest_due(id: UploadId) -> Bytes {
+    Key::of(MANIFEST_DUE).raw(&id.0).done()
+}
+
+/// Row of a version whose digest is pending.
+pub(crate) fn pending(id: VersionId) -> Bytes {
+    Key::of(PENDING).raw(&id.0).done()
 }
 
 /// Row of an inode number.
