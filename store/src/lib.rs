@@ -23,6 +23,8 @@ pub mod put;
 pub mod rename;
 #[cfg(test)]
 mod sample;
+pub mod scheme;
+pub mod sniff;
 pub mod upkeep;
 pub mod watch;
 
