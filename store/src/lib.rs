@@ -26,6 +26,7 @@ mod sample;
 pub mod scheme;
 pub mod sniff;
 pub mod upkeep;
+pub mod views;
 pub mod watch;
 
 use std::pin::Pin;

@@ -30,7 +30,6 @@ pub(crate) fn version() -> Version {
 }
 
 /// A user's own bucket.
-#[expect(dead_code, reason = "views' tests come with the next commit")]
 pub(crate) fn bucket() -> Bucket {
     Bucket {
         name: "bucket".parse().expect("a bucket name"),
