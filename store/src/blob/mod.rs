@@ -1,0 +1,231 @@
+//! Immutable bytes on disk: staging, publishing, reading, removing.
+//!
+//! Owns the directories `blobs/00` … `blobs/ff`, `staging/` and `quarantine/`, and every name in them.
+//! Promises: what [`Blobs::take_in`] returned was received whole and agrees with all claims; after
+//! [`Blobs::publish`] bytes and name survive a power cut; nothing published is ever written again (a parts file only
+//! in slots that no part has, `parts.rs`); names are never used twice, because they carry the epoch of this opening.
+//! Leaves out: who refers to what (`refs.rs` decides, rows say), and when bytes go (`upkeep/gc.rs`).
+//!
+//! Blocking work runs on tokio's blocking pool behind one semaphore; async threads read only what is in memory.
+
+mod buffer;
+mod dirs;
+mod parts;
+mod pins;
+mod pipeline;
+mod place;
+mod read;
+mod stage;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use coffre_disk::{Disk, DiskFile};
+use tokio::sync::Semaphore;
+
+pub(crate) use parts::{PartContent, StagedPart};
+pub(crate) use pins::Pins;
+pub(crate) use place::{Place, parse_name};
+pub(crate) use read::slice;
+pub(crate) use stage::{Staged, Wants};
+
+use crate::object::BlobId;
+use crate::{Error, Result};
+
+/// Blocking operations at a time. Enough to keep a device's queue full; far below tokio's 512 threads.
+const BLOCKING_MAX: usize = 64;
+/// From this size on blobs are written past the page cache (design §2.3).
+const DIRECT_BYTES_MIN: u64 = 8 * 1024 * 1024;
+
+/// What `[storage]` says about blobs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlobOptions {
+    /// Largest blob that stays in the rows, bytes.
+    pub(crate) inline_max: u64,
+    /// Past the page cache from 8 MiB on.
+    pub(crate) direct_io: bool,
+    /// Free space kept back, bytes.
+    pub(crate) reserve_bytes: u64,
+}
+
+/// The blobs of a store. Cheap to clone; all clones are one.
+#[derive(Clone, Debug)]
+pub(crate) struct Blobs {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    options: BlobOptions,
+    epoch: u64,
+    /// Numbers the names of this epoch.
+    next: AtomicU64,
+    blocking: Arc<Semaphore>,
+    runtime: tokio::runtime::Handle,
+    buffers: Arc<buffer::Buffers>,
+    reads: buffer::ReadBuffers,
+    dirs: dirs::Dirs,
+    parts: parts::PartsFiles,
+    pins: Pins,
+    open_files: Mutex<read::OpenFiles>,
+    /// Files published whose commit's outcome nobody saw; the sweep judges them against the rows.
+    doubtful: Mutex<HashMap<String, BlobId>>,
+    /// A sync failed in a way that leaves names in doubt: refuse writes until opened again.
+    stopped: AtomicBool,
+}
+
+impl Blobs {
+    /// Makes the directories, durably, and removes what an earlier opening left in staging. `epoch` has to be larger
+    /// than at every earlier opening.
+    pub(crate) async fn open(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        options: BlobOptions,
+        epoch: u64,
+    ) -> Result<Self> {
+        let inner = Inner {
+            disk,
+            dir,
+            options,
+            epoch,
+            next: AtomicU64::new(1),
+            blocking: Arc::new(Semaphore::new(BLOCKING_MAX)),
+            runtime: tokio::runtime::Handle::current(),
+            buffers: Arc::default(),
+            reads: buffer::ReadBuffers::default(),
+            dirs: dirs::Dirs::new(),
+            parts: parts::PartsFiles::default(),
+            pins: Pins::default(),
+            open_files: Mutex::default(),
+            doubtful: Mutex::default(),
+            stopped: AtomicBool::new(false),
+        };
+        let blobs = Self { inner: Arc::new(inner) };
+        blobs.blocking("making the blob directories", |inner| inner.make_dirs()).await?;
+        Ok(blobs)
+    }
+
+    /// The epoch of this opening.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.inner.epoch
+    }
+
+    /// The guards that keep blobs from the sweep.
+    pub(crate) fn pins(&self) -> &Pins {
+        &self.inner.pins
+    }
+
+    /// Refuses writes after a sync failed.
+    fn check_running(&self) -> Result<()> {
+        if self.inner.stopped.load(Ordering::Acquire) { Err(Error::Stopped) } else { Ok(()) }
+    }
+
+    /// Runs `work` on the blocking pool, within its limit. Runs to its end even when the future is dropped.
+    async fn blocking<T, F>(&self, doing: &'static str, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Inner) -> std::io::Result<T> + Send + 'static,
+    {
+        let inner = Arc::clone(&self.inner);
+        let permit = Arc::clone(&inner.blocking).acquire_owned().await.map_err(|_| Error::Stopped)?;
+        let task = inner.runtime.clone().spawn_blocking(move || {
+            let result = work(&inner);
+            drop(permit);
+            result
+        });
+        match task.await {
+            Ok(result) => result.map_err(|e| Error::io(doing, e)),
+            Err(e) => Err(Error::Internal { doing, source: e.into() }),
+        }
+    }
+
+    /// Removes a place's file; one that is gone already is fine. The caller has made sure that no row names it.
+    pub(crate) async fn remove(&self, place: &Place) -> Result<u64> {
+        let Place::File { name, .. } = place else { return Ok(0) };
+        let name = name.clone();
+        self.blocking("removing a blob", move |inner| inner.remove_file(&name)).await
+    }
+
+    /// Takes the files whose commit's outcome nobody saw.
+    pub(crate) fn take_doubtful(&self) -> Vec<(String, BlobId)> {
+        lock(&self.inner.doubtful).drain().collect()
+    }
+
+    /// Gives a file back that could not be judged now.
+    pub(crate) fn doubt(&self, name: String, blob: BlobId) {
+        lock(&self.inner.doubtful).insert(name, blob);
+    }
+}
+
+impl Inner {
+    fn make_dirs(&self) -> std::io::Result<()> {
+        let blobs = self.dir.join("blobs");
+        for n in 0..=255u8 {
+            self.disk.create_dir_all(&blobs.join(hex::encode([n])))?;
+        }
+        self.disk.create_dir_all(&self.staging())?;
+        self.disk.create_dir_all(&self.quarantine())?;
+        self.disk.sync_dir(&blobs)?;
+        self.disk.sync_dir(&self.dir)?;
+        for entry in self.disk.list(&self.staging())? {
+            if !entry.is_dir {
+                self.disk.remove(&self.staging().join(entry.name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn staging(&self) -> PathBuf {
+        self.dir.join("staging")
+    }
+
+    fn quarantine(&self) -> PathBuf {
+        self.dir.join("quarantine")
+    }
+
+    /// Where a published file lies.
+    fn path_of(&self, name: &str) -> PathBuf {
+        self.dir.join("blobs").join(name.get(..2).unwrap_or("00")).join(name)
+    }
+
+    /// Epoch and number, which no other name has.
+    fn unique(&self) -> String {
+        format!("{}-{}", self.epoch, self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Removes a published or quarantined file; how many bytes it had.
+    fn remove_file(&self, name: &str) -> std::io::Result<u64> {
+        lock(&self.open_files).forget(name);
+        let mut freed = 0;
+        for path in [self.path_of(name), self.quarantine().join(name)] {
+            let len = self.disk.open(&path, coffre_disk::Open::Read).and_then(|file| file.len_bytes());
+            match self.disk.remove(&path) {
+                Ok(()) => freed += len.unwrap_or(0),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(freed)
+    }
+
+    /// Whether `size_bytes` more would leave the reserve free.
+    fn check_room(&self, size_bytes: u64) -> std::io::Result<()> {
+        let free = self.disk.space(&self.dir)?.free_bytes;
+        if free.saturating_sub(size_bytes) < self.options.reserve_bytes {
+            return Err(std::io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+}
+
+/// Locks a mutex whose holders never panic between two changes that belong together.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// A file as the pool's threads share it.
+type File = Arc<dyn DiskFile>;

@@ -1,0 +1,209 @@
+//! Three lanes beside each other for one stream: SHA-256 with the CRCs, MD5, and the writes.
+//!
+//! Each lane takes the blocks in order; a block returns to the pool when all lanes are through with it, and the
+//! number of blocks bounds how far a lane may lag. No thread is held while the client sends nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use tokio::task::JoinHandle;
+
+use super::buffer::{Allowance, Block};
+use super::parts::SlotClaim;
+use super::stage::head_of;
+use super::{Blobs, File, Inner};
+use crate::hasher::{self, Digests, MainLane, Md5Lane, Wanted};
+use crate::{Error, Result};
+
+/// Bytes between two looks at the free space of a body whose size was not announced.
+const ROOM_STEP_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Where a stream is written to.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) file: File,
+    /// Where in the file it begins.
+    pub(super) offset: u64,
+    /// How many bytes it may have.
+    pub(super) len_max: u64,
+    /// The file is this stream's alone: cut to length and made read-only at the end.
+    pub(super) whole_file: bool,
+    /// Keeps the slot of a parts file until no write can reach it any more.
+    pub(super) claim: Option<Arc<SlotClaim>>,
+}
+
+/// Work in order on one state, each step on the blocking pool.
+struct Lane<S>(Tail<S>);
+
+enum Tail<S> {
+    Idle(S),
+    Running(JoinHandle<Result<S>>),
+    Taken,
+}
+
+impl<S: Send + 'static> Lane<S> {
+    fn push<F>(&mut self, blobs: &Blobs, failed: &Arc<AtomicBool>, doing: &'static str, work: F)
+    where
+        F: FnOnce(&mut S, &Inner) -> std::io::Result<()> + Send + 'static,
+    {
+        let before = std::mem::replace(&mut self.0, Tail::Taken);
+        let (blobs, failed) = (blobs.clone(), Arc::clone(failed));
+        self.0 = Tail::Running(tokio::spawn(async move {
+            let mut state = before.end().await?;
+            let step = move |inner: &Inner| {
+                work(&mut state, inner)?;
+                Ok(state)
+            };
+            blobs.blocking(doing, step).await.inspect_err(|_| failed.store(true, Ordering::Release))
+        }));
+    }
+
+    async fn end(self) -> Result<S> {
+        self.0.end().await
+    }
+}
+
+impl<S> Tail<S> {
+    async fn end(self) -> Result<S> {
+        match self {
+            Self::Idle(state) => Ok(state),
+            Self::Running(task) => match task.await {
+                Ok(result) => result,
+                Err(e) => Err(Error::Internal { doing: "receiving a body", source: e.into() }),
+            },
+            Self::Taken => Err(Error::Stopped),
+        }
+    }
+}
+
+/// One stream on its way to a [`Target`].
+pub(super) struct Pipeline {
+    blobs: Blobs,
+    wanted: Wanted,
+    target: Target,
+    allowance: Allowance,
+    filling: Option<Block>,
+    /// Bytes given to the lanes.
+    sent: u64,
+    head: Bytes,
+    failed: Arc<AtomicBool>,
+    main: Lane<MainLane>,
+    md5: Lane<Md5Lane>,
+    md5_idle: bool,
+    write: Lane<Target>,
+}
+
+impl Pipeline {
+    pub(super) fn new(blobs: &Blobs, wanted: &Wanted, target: Target) -> Self {
+        let (main, md5) = hasher::lanes(wanted);
+        Self {
+            blobs: blobs.clone(),
+            wanted: wanted.clone(),
+            target: target.clone(),
+            allowance: blobs.inner.buffers.allowance(),
+            filling: None,
+            sent: 0,
+            head: Bytes::new(),
+            failed: Arc::default(),
+            main: Lane(Tail::Idle(main)),
+            md5_idle: md5.is_idle(),
+            md5: Lane(Tail::Idle(md5)),
+            write: Lane(Tail::Idle(target)),
+        }
+    }
+
+    /// Takes the next bytes. Waits when all blocks are in the lanes.
+    pub(super) async fn take(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            if self.filling.is_none() {
+                self.filling = Some(self.allowance.block().await);
+            }
+            let Some(block) = &mut self.filling else { break };
+            let n = block.fill(bytes);
+            bytes = bytes.get(n..).unwrap_or_default();
+            if block.is_full() {
+                self.send().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the block to the lanes.
+    async fn send(&mut self) -> Result<()> {
+        let Some(mut block) = self.filling.take() else { return Ok(()) };
+        if self.failed.load(Ordering::Acquire) {
+            return Err(self.why_failed().await);
+        }
+        let len = block.bytes().len() as u64;
+        if self.sent == 0 {
+            self.head = head_of(&block);
+        }
+        if self.sent + len > self.target.len_max {
+            return Err(Error::Invalid { what: "size" });
+        }
+        if let Some(alignment) = self.target.file.direct_alignment() {
+            block.pad(alignment);
+        }
+        let offset = self.target.offset + self.sent;
+        let look = self.sent / ROOM_STEP_BYTES != (self.sent + len) / ROOM_STEP_BYTES;
+        self.sent += len;
+        let block = Arc::new(block);
+        let written = Arc::clone(&block);
+        self.write.push(&self.blobs, &self.failed, "writing a blob", move |target, inner| {
+            if look {
+                inner.check_room(0)?;
+            }
+            write_block(target, &written, offset)
+        });
+        if !self.md5_idle {
+            let hashed = Arc::clone(&block);
+            self.md5.push(&self.blobs, &self.failed, "hashing", move |md5, _| {
+                md5.update(hashed.bytes());
+                Ok(())
+            });
+        }
+        self.main.push(&self.blobs, &self.failed, "hashing", move |main, _| {
+            main.update(block.bytes());
+            Ok(())
+        });
+        Ok(())
+    }
+
+    /// Ends the stream: the last block, the length, the sync. Digests and the first 4 KiB.
+    pub(super) async fn finish(mut self) -> Result<(Digests, Bytes)> {
+        self.send().await?;
+        let len = self.sent;
+        self.write.push(&self.blobs, &self.failed, "syncing a blob", move |target, _| {
+            if target.whole_file {
+                if target.file.direct_alignment().is_some() {
+                    target.file.set_len(len)?;
+                }
+                target.file.set_read_only()?;
+            }
+            match &target.claim {
+                Some(claim) => claim.sync(&target.file),
+                None => target.file.sync_data(),
+            }
+        });
+        // The writes first: only when they have ended nothing reaches the file any more.
+        self.write.end().await?;
+        let (main, md5) = (self.main.end().await?, self.md5.end().await?);
+        Ok((hasher::finish(&self.wanted, main, md5), self.head))
+    }
+
+    async fn why_failed(&mut self) -> Error {
+        let write = std::mem::replace(&mut self.write, Lane(Tail::Taken));
+        write.end().await.err().unwrap_or(Error::Stopped)
+    }
+}
+
+fn write_block(target: &Target, block: &Block, offset: u64) -> std::io::Result<()> {
+    if let Some(alignment) = target.file.direct_alignment() {
+        target.file.write_all_at(block.padded(alignment), offset)
+    } else {
+        target.file.write_all_at(block.bytes(), offset)?;
+        target.file.start_writeback(offset, block.bytes().len() as u64);
+        Ok(())
+    }
+}

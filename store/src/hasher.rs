@@ -1,0 +1,169 @@
+//! Computes digests and checksums while bytes stream by, in two independent lanes, and compares them with claims.
+//!
+//! Owns the choice of what is computed: SHA-256 and CRC-64/NVME always, MD5 where a client sees it or claims it
+//! (it is three quarters of the hash bill), other checksums where they are claimed or announced.
+//! Promises: a body whose claims do not hold yields an error and no digests. Leaves out threads: the lanes are plain
+//! values, `blob/stage.rs` runs them beside each other.
+
+use crc_fast::CrcAlgorithm;
+use sha2::Digest as _;
+
+use crate::digest::{Algorithm, Checksum, ChecksumKind, Sha256};
+use crate::put::Claims;
+use crate::{Error, Result};
+
+/// What to compute, said before the first byte.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// MD5 too.
+    pub(crate) md5: bool,
+    /// Checksums beside SHA-256 and CRC-64/NVME, each once.
+    pub(crate) algorithms: Vec<Algorithm>,
+}
+
+impl Wanted {
+    /// What the claims need to be verified, and `md5` when the caller wants it anyway.
+    pub(crate) fn of(claims: &Claims, md5: bool) -> Self {
+        let mut algorithms: Vec<Algorithm> =
+            claims.checksums.iter().map(|c| c.algorithm).chain(claims.compute.iter().copied()).collect();
+        algorithms.sort_unstable();
+        algorithms.dedup();
+        Self { md5: md5 || claims.md5.is_some(), algorithms }
+    }
+}
+
+/// The lane of everything but MD5.
+pub(crate) struct MainLane {
+    sha256: sha2::Sha256,
+    crc64nvme: crc_fast::Digest,
+    crc32: Option<crc_fast::Digest>,
+    crc32c: Option<crc_fast::Digest>,
+    sha1: Option<sha1::Sha1>,
+}
+
+/// The lane of MD5, which takes longer than all others together.
+pub(crate) struct Md5Lane(Option<md5::Md5>);
+
+impl MainLane {
+    fn new(wanted: &Wanted) -> Self {
+        let wants = |algorithm| wanted.algorithms.contains(&algorithm);
+        Self {
+            sha256: sha2::Sha256::new(),
+            crc64nvme: crc_fast::Digest::new(CrcAlgorithm::Crc64Nvme),
+            crc32: wants(Algorithm::Crc32).then(|| crc_fast::Digest::new(CrcAlgorithm::Crc32IsoHdlc)),
+            crc32c: wants(Algorithm::Crc32c).then(|| crc_fast::Digest::new(CrcAlgorithm::Crc32Iscsi)),
+            sha1: wants(Algorithm::Sha1).then(sha1::Sha1::new),
+        }
+    }
+
+    /// Takes the next bytes.
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.sha256.update(bytes);
+        self.crc64nvme.update(bytes);
+        if let Some(crc) = &mut self.crc32 {
+            crc.update(bytes);
+        }
+        if let Some(crc) = &mut self.crc32c {
+            crc.update(bytes);
+        }
+        if let Some(sha1) = &mut self.sha1 {
+            sha1.update(bytes);
+        }
+    }
+}
+
+impl Md5Lane {
+    /// Takes the next bytes.
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        if let Some(md5) = &mut self.0 {
+            md5.update(bytes);
+        }
+    }
+
+    /// There is nothing to do in this lane.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+/// Fresh lanes.
+pub(crate) fn lanes(wanted: &Wanted) -> (MainLane, Md5Lane) {
+    (MainLane::new(wanted), Md5Lane(wanted.md5.then(md5::Md5::new)))
+}
+
+/// The digests of a whole body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Digests {
+    pub(crate) sha256: Sha256,
+    pub(crate) md5: Option<[u8; 16]>,
+    pub(crate) crc64nvme: u64,
+    /// Those of [`Wanted::algorithms`], full object.
+    pub(crate) checksums: Vec<Checksum>,
+}
+
+/// Ends the lanes.
+pub(crate) fn finish(wanted: &Wanted, main: MainLane, md5: Md5Lane) -> Digests {
+    let MainLane { sha256, crc64nvme, crc32, crc32c, sha1 } = main;
+    let sha256 = Sha256(sha256.finalize().into());
+    let crc64nvme = crc64nvme.finalize();
+    let (crc32, crc32c) = (crc32.map(|c| c.finalize()), crc32c.map(|c| c.finalize()));
+    let sha1 = sha1.map(sha1::Sha1::finalize);
+    let value = |algorithm| match algorithm {
+        Algorithm::Crc64Nvme => Some(crc64nvme.to_be_bytes().to_vec()),
+        Algorithm::Sha256 => Some(sha256.0.to_vec()),
+        Algorithm::Crc32 => crc32.map(low_32_bits),
+        Algorithm::Crc32c => crc32c.map(low_32_bits),
+        Algorithm::Sha1 => sha1.map(|value| value.to_vec()),
+    };
+    let checksums = wanted.algorithms.iter().filter_map(|&algorithm| {
+        Some(Checksum { algorithm, kind: ChecksumKind::FullObject, value: value(algorithm)? })
+    });
+    let checksums = checksums.collect();
+    Digests { sha256, md5: md5.0.map(|md5| md5.finalize().into()), crc64nvme, checksums }
+}
+
+/// The library gives every CRC as 64 bits; a 32-bit one stands in the low half.
+fn low_32_bits(crc: u64) -> Vec<u8> {
+    crc.to_be_bytes().into_iter().skip(4).collect()
+}
+
+/// Digests of bytes in hand.
+pub(crate) fn digest(wanted: &Wanted, bytes: &[u8]) -> Digests {
+    let (mut main, mut md5) = lanes(wanted);
+    main.update(bytes);
+    md5.update(bytes);
+    finish(wanted, main, md5)
+}
+
+/// Compares what was computed with what was claimed, the trailer included.
+pub(crate) fn verify(digests: &Digests, claims: Claims) -> Result<()> {
+    if claims.md5.is_some() && claims.md5 != digests.md5 {
+        return Err(Error::ChecksumMismatch { algorithm: "MD5" });
+    }
+    if claims.sha256.is_some_and(|claimed| claimed != digests.sha256.0) {
+        return Err(Error::ChecksumMismatch { algorithm: "SHA256" });
+    }
+    verify_checksums(digests, &claims.checksums)?;
+    match claims.trailer {
+        Some(trailer) => verify_checksums(digests, &trailer()?),
+        None => Ok(()),
+    }
+}
+
+fn verify_checksums(digests: &Digests, claimed: &[Checksum]) -> Result<()> {
+    for claim in claimed {
+        let computed = match claim.algorithm {
+            // Computed always, announced or not.
+            Algorithm::Sha256 => Some(digests.sha256.0.to_vec()),
+            Algorithm::Crc64Nvme => Some(digests.crc64nvme.to_be_bytes().to_vec()),
+            other => digests.checksums.iter().find(|c| c.algorithm == other).map(|c| c.value.clone()),
+        };
+        // A trailer may carry only what was announced; anything else cannot be verified any more.
+        let computed =
+            computed.ok_or(Error::Invalid { what: "trailer: a checksum that was not announced" })?;
+        if computed != claim.value {
+            return Err(Error::ChecksumMismatch { algorithm: claim.algorithm.name() });
+        }
+    }
+    Ok(())
+}
