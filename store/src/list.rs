@@ -1,7 +1,27 @@
 //! Listing by seeking: prefix, delimiter, pages, versions (S3 ListObjects, ListObjectsV2, ListObjectVersions).
+//!
+//! Promises: a plain list reads the rows of the page and one per common prefix, and never steps over old versions;
+//! a page's cursor is its last entry or common prefix, so keys that come or go between pages are neither repeated
+//! nor the cause of others being left out. A record that cannot be read is reported and left out: it does not hide
+//! the others. `walk` decides about rows, this file reads them.
 
-use crate::object::{HistoryEntry, Version};
-use crate::{BucketName, Cx, Result, Store, VersionRef};
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use coffre_kv::{Kv, KvExt, Row, Scan, Step};
+
+use crate::codec::keys;
+use crate::codec::object::{decode_history, decode_version};
+use crate::object::{Bucket, HistoryEntry, Version};
+use crate::{Action, Ask, BucketId, BucketName, Cx, Decision, ObjectKey, Result, Store, VersionRef};
+
+pub(crate) use walk::{Look, RowPrefix, Walk, seek_past};
 
 /// Most entries and common prefixes of one page (S3).
 pub const PAGE_MAX: usize = 1000;
@@ -57,15 +77,323 @@ impl Store {
     ///
     /// # Errors
     /// `NotFound(Bucket)`, `Denied`, `Hidden`.
-    pub async fn list(&self, _cx: &Cx, _list: List) -> Result<Page> {
-        todo!("written next")
+    pub async fn list(&self, cx: &Cx, list: List) -> Result<Page> {
+        todo!("{cx:?} {list:?}")
     }
 
     /// A page of a bucket's versions and delete markers.
     ///
     /// # Errors
     /// As [`Store::list`].
-    pub async fn list_versions(&self, _cx: &Cx, _list: ListVersions) -> Result<VersionsPage> {
-        todo!("written next")
+    pub async fn list_versions(&self, cx: &Cx, list: ListVersions) -> Result<VersionsPage> {
+        todo!("{cx:?} {list:?}")
+    }
+
+    /// Which rows of a bucket the caller's listings show.
+    pub(crate) fn shown_to(&self, cx: &Cx, bucket: &Bucket) -> Shown {
+        bucket.place.is_some().then(|| {
+            let (authority, cx, bucket) =
+                (Arc::clone(&self.inner.options.authority), cx.clone(), bucket.clone());
+            let shown: ShownRow = Arc::new(move |key, existing| {
+                let ask = Ask {
+                    cx: &cx,
+                    action: Action::GetObject,
+                    bucket: Some(&bucket),
+                    key: Some(key),
+                    existing,
+                };
+                authority.decide(&ask) == Decision::Allow
+            });
+            shown
+        })
+    }
+}
+
+/// Whether a row is shown, by its key and version.
+pub(crate) type ShownRow = Arc<dyn Fn(&str, Option<&Version>) -> bool + Send + Sync>;
+/// `None`: all are.
+pub(crate) type Shown = Option<ShownRow>;
+
+/// One unit of a page while it is read.
+#[derive(Debug)]
+enum Unit {
+    Entry(String, HistoryEntry),
+    Common(String),
+}
+
+impl Unit {
+    fn text(&self) -> &str {
+        match self {
+            Self::Entry(key, _) | Self::Common(key) => key,
+        }
+    }
+
+    /// The order of a page of versions.
+    fn order(&self, other: &Self) -> Ordering {
+        self.text().cmp(other.text()).then_with(|| match (self, other) {
+            (Self::Entry(_, a), Self::Entry(_, b)) => b.sequence().cmp(&a.sequence()),
+            _ => Ordering::Equal,
+        })
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Entry(a, x), Self::Entry(b, y)) => a == b && x.id() == y.id(),
+            (Self::Common(a), Self::Common(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+/// How the rows of a table become units.
+#[derive(Clone, Copy)]
+struct Table {
+    row_prefix: RowPrefix,
+    /// What follows an object key in a row's key; empty: nothing.
+    key_end: &'static [u8],
+    parse_key: fn(&[u8]) -> Result<String>,
+    decode: fn(&Bytes) -> Result<HistoryEntry>,
+}
+
+const HEADS: Table = Table {
+    row_prefix: keys::head_prefix,
+    key_end: &[],
+    parse_key: |row| keys::parse_head(row).map(|(_, key)| key.to_owned()),
+    decode: |record| decode_version(record).map(|version| HistoryEntry::Version(Box::new(version))),
+};
+
+const HISTORY: Table = Table {
+    row_prefix: keys::versions_prefix,
+    key_end: &[0, 0],
+    parse_key: |row| keys::parse_version(row).map(|(_, key, _)| key),
+    decode: decode_history,
+};
+
+/// A page of current versions, as rows of an engine.
+async fn page(kv: &dyn Kv, bucket: BucketId, list: &List, shown: Shown) -> Result<Page> {
+    let limit = list.limit.min(PAGE_MAX);
+    let mut page = Page::default();
+    if limit == 0 {
+        return Ok(page);
+    }
+    let walk = Walk::new(&list.prefix, &list.delimiter, &list.after, false, limit);
+    let (units, has_more) = units(kv, bucket, HEADS, walk, None, shown).await?;
+    page.next_after = units.last().filter(|_| has_more).map(|unit| unit.text().to_owned());
+    for unit in units {
+        match unit {
+            Unit::Entry(key, HistoryEntry::Version(version)) => page.entries.push((key, *version)),
+            Unit::Entry(_, HistoryEntry::DeleteMarker(_)) => {}
+            Unit::Common(prefix) => page.common_prefixes.push(prefix),
+        }
+    }
+    Ok(page)
+}
+
+/// A page of versions: the units of two scans, merged. Each scan gives one unit more than fits, so the first units
+/// of the merge are among them. Heads come first: a version that becomes history meanwhile is then met twice, which
+/// can be told, and not missed, which could not.
+async fn versions_page(
+    kv: &dyn Kv,
+    bucket: BucketId,
+    list: &ListVersions,
+    shown: Shown,
+) -> Result<VersionsPage> {
+    let ListVersions { list, after_version } = list;
+    let limit = list.limit.min(PAGE_MAX);
+    if limit == 0 {
+        return Ok(VersionsPage::default());
+    }
+    let below = match after_version {
+        Some(version) if !list.after.is_empty() => below_marker(kv, bucket, &list.after, *version).await?,
+        _ => None,
+    };
+    let walk = Walk::new(&list.prefix, &list.delimiter, &list.after, below.is_some(), limit + 1);
+    let marker = below.map(|sequence| (list.after.clone(), sequence));
+    let (mut merged, _) = units(kv, bucket, HEADS, walk.clone(), marker.clone(), shown.clone()).await?;
+    let (history, _) = units(kv, bucket, HISTORY, walk, marker, shown).await?;
+    merged.extend(history);
+    merged.sort_by(Unit::order);
+    merged.dedup_by(|b, a| a.is_same(b));
+
+    let mut page = VersionsPage::default();
+    if merged.len() > limit {
+        merged.truncate(limit);
+        page.next = merged.last().map(|unit| match unit {
+            Unit::Common(prefix) => (prefix.clone(), None),
+            Unit::Entry(key, entry) if entry.is_null() => (key.clone(), Some(VersionRef::Null)),
+            Unit::Entry(key, entry) => (key.clone(), Some(VersionRef::Id(entry.id()))),
+        });
+    }
+    // newer entries of the marker's key were on the page before
+    let mut previous = below.map(|_| list.after.clone());
+    for unit in merged {
+        match unit {
+            Unit::Entry(key, entry) => {
+                let is_latest = previous.as_deref() != Some(key.as_str());
+                previous = Some(key.clone());
+                page.entries.push((key, entry, is_latest));
+            }
+            Unit::Common(prefix) => page.common_prefixes.push(prefix),
+        }
+    }
+    Ok(page)
+}
+
+/// Scans a table for the units of a walk. Of the marker's key only entries below the sequence given count.
+async fn units(
+    kv: &dyn Kv,
+    bucket: BucketId,
+    table: Table,
+    walk: Walk,
+    marker: Option<(String, u64)>,
+    shown: Shown,
+) -> Result<(Vec<Unit>, bool)> {
+    let Some(range) = walk.range(bucket, table.row_prefix, table.key_end) else {
+        return Ok((Vec::new(), false));
+    };
+    let scan = Scan::forward(range);
+    let (units, walk) = kv
+        .scan_into(scan, (Vec::new(), walk), move |(units, walk), row| {
+            match step(bucket, table, walk, marker.as_ref(), shown.as_ref(), row) {
+                Stepped::Unit(unit, step) => {
+                    units.push(unit);
+                    step
+                }
+                Stepped::Nothing(step) => step,
+            }
+        })
+        .await?;
+    Ok((units, walk.has_more()))
+}
+
+enum Stepped {
+    Unit(Unit, Step),
+    Nothing(Step),
+}
+
+/// What one row adds to a page, and where to go from there.
+fn step(
+    bucket: BucketId,
+    table: Table,
+    walk: &mut Walk,
+    marker: Option<&(String, u64)>,
+    shown: Option<&ShownRow>,
+    row: Row<'_>,
+) -> Stepped {
+    let next = Stepped::Nothing(Step::Next);
+    let key = match (table.parse_key)(row.key) {
+        Ok(key) => key,
+        Err(error) => {
+            tracing::error!(row = hex::encode(row.key), %error, "a row that cannot be read is left out of a list");
+            return next;
+        }
+    };
+    let look = walk.look(&key);
+    match look {
+        Look::Behind => return next,
+        Look::Rolled(common) => return Stepped::Nothing(seek_past(bucket, table.row_prefix, common)),
+        // that the row is there is enough, unless it may lie before the marker
+        Look::Common(common) if shown.is_none() && marker.is_none_or(|(after, _)| *after != key) => {
+            if !walk.take(Some(common)) {
+                return Stepped::Nothing(Step::Stop);
+            }
+            let past = seek_past(bucket, table.row_prefix, common);
+            return Stepped::Unit(Unit::Common(common.to_owned()), past);
+        }
+        Look::Common(_) | Look::Entry => {}
+    }
+    let entry = match (table.decode)(&Bytes::copy_from_slice(row.value)) {
+        Ok(entry) => entry,
+        Err(error) => {
+            tracing::error!(row = hex::encode(row.key), %error, "a record that cannot be read is left out of a list");
+            return next;
+        }
+    };
+    let is_before_marker = marker.is_some_and(|(after, below)| *after == key && entry.sequence() >= *below);
+    if is_before_marker || shown.is_some_and(|shown| !shown(&key, entry.version())) {
+        return next;
+    }
+    if let Look::Common(common) = look {
+        if !walk.take(Some(common)) {
+            return Stepped::Nothing(Step::Stop);
+        }
+        return Stepped::Unit(Unit::Common(common.to_owned()), seek_past(bucket, table.row_prefix, common));
+    }
+    if !walk.take(None) {
+        return Stepped::Nothing(Step::Stop);
+    }
+    Stepped::Unit(Unit::Entry(key, entry), Step::Next)
+}
+
+/// The sequence below which entries of the marker's key come after the marker. A version that has gone since stands
+/// where its id, which sorts by time, says. `None`: nothing of this key comes after it.
+async fn below_marker(kv: &dyn Kv, bucket: BucketId, key: &str, marker: VersionRef) -> Result<Option<u64>> {
+    let Ok(key) = key.parse::<ObjectKey>() else { return Ok(None) };
+    let find = move |entry: &HistoryEntry| {
+        if entry.is(marker) {
+            return Some(entry.sequence());
+        }
+        match marker {
+            VersionRef::Id(id) if entry.id() < id => Some(entry.sequence() + 1),
+            VersionRef::Id(_) | VersionRef::Null => None,
+        }
+    };
+    if let Some(head) = kv.get(&keys::head(bucket, &key)).await? {
+        let head = HistoryEntry::Version(Box::new(decode_version(&head.value)?));
+        if let Some(sequence) = find(&head) {
+            return Ok(Some(sequence));
+        }
+    }
+    let scan = Scan::forward(coffre_kv::Range::prefix(keys::versions(bucket, &key)));
+    let found = kv
+        .scan_into(scan, Ok(None), move |found: &mut Result<Option<u64>>, row| {
+            match decode_history(&Bytes::copy_from_slice(row.value)) {
+                Ok(entry) => match find(&entry) {
+                    None => Step::Next,
+                    some => {
+                        *found = Ok(some);
+                        Step::Stop
+                    }
+                },
+                Err(error) => {
+                    *found = Err(error);
+                    Step::Stop
+                }
+            }
+        })
+        .await?;
+    found
+}
+
+impl HistoryEntry {
+    pub(crate) fn sequence(&self) -> u64 {
+        match self {
+            Self::Version(version) => version.sequence,
+            Self::DeleteMarker(marker) => marker.sequence,
+        }
+    }
+    pub(crate) fn id(&self) -> crate::VersionId {
+        match self {
+            Self::Version(version) => version.id,
+            Self::DeleteMarker(marker) => marker.id,
+        }
+    }
+    pub(crate) fn is_null(&self) -> bool {
+        match self {
+            Self::Version(version) => version.is_null,
+            Self::DeleteMarker(marker) => marker.is_null,
+        }
+    }
+    pub(crate) fn version(&self) -> Option<&Version> {
+        match self {
+            Self::Version(version) => Some(version),
+            Self::DeleteMarker(_) => None,
+        }
+    }
+    pub(crate) fn is(&self, which: VersionRef) -> bool {
+        match which {
+            VersionRef::Id(id) => self.id() == id,
+            VersionRef::Null => self.is_null(),
+        }
     }
 }
