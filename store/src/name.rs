@@ -173,3 +173,76 @@ impl fmt::Display for OrgId {
         self.0.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn bucket_names() {
+        let table = [
+            ("abc", true),
+            ("my-bucket.2024", true),
+            ("1ab", true),
+            (&"a".repeat(63), true),
+            ("ab", false),
+            (&"a".repeat(64), false),
+            ("Abc", false),
+            ("a_b", false),
+            ("-ab", false),
+            ("ab-", false),
+            (".ab", false),
+            ("a..b", false),
+            ("192.168.0.1", false),
+            ("192.168.0.1a", true),
+            ("", false),
+            ("abé", false),
+            ("a/b", false),
+            ("a\0b", false),
+        ];
+        for (text, is_name) in table {
+            assert_eq!(text.parse::<BucketName>().is_ok(), is_name, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn object_keys() {
+        for key in ["a", "/", "//", "..", "../../etc/passwd", " ", "+", "é😀", "a\0b", &"é".repeat(512)] {
+            assert_eq!(key.parse::<ObjectKey>().unwrap().as_str(), key);
+        }
+        assert!(matches!("".parse::<ObjectKey>(), Err(Error::Invalid { .. })));
+        assert!(matches!("é".repeat(513).parse::<ObjectKey>(), Err(Error::KeyTooLong)));
+        for (key, last) in [("a/b", "b"), ("a/", ""), ("a", "a"), ("/", ""), ("a//b c", "b c")] {
+            assert_eq!(key.parse::<ObjectKey>().unwrap().last_segment(), last, "{key}");
+        }
+    }
+
+    #[test]
+    fn part_numbers() {
+        for (number, is_one) in
+            [(0, false), (1, true), (10_000, true), (10_001, false), (-1, false), (65_537, false)]
+        {
+            assert_eq!(PartNumber::try_from(number).is_ok(), is_one, "{number}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_name_says_is_what_it_was_made_of(text in "\\PC{0,70}") {
+            if let Ok(name) = text.parse::<BucketName>() {
+                prop_assert_eq!(name.as_str(), &text);
+                prop_assert_eq!(name.to_string(), text);
+            }
+        }
+
+        #[test]
+        fn ids_read_back(bytes in any::<[u8; 16]>(), noise in "\\PC{0,40}") {
+            let (version, upload) = (VersionId(bytes), UploadId(bytes));
+            prop_assert_eq!(version.to_string().parse::<VersionId>().unwrap(), version);
+            prop_assert_eq!(upload.to_string().parse::<UploadId>().unwrap(), upload);
+            prop_assert_eq!(noise.parse::<UploadId>().is_ok(), hex::decode(&noise).is_ok_and(|b| b.len() == 16));
+        }
+    }
+}
