@@ -31,6 +31,13 @@ impl ETag {
         Self(hex::encode(md5))
     }
 
+    /// Of content whose MD5 nobody needs (contract D40): `{first 32 hex of SHA-256}-1`.
+    pub fn of_sha256(sha256: &Sha256) -> Self {
+        let mut text = sha256.to_string();
+        text.truncate(32);
+        Self(text + "-1")
+    }
+
     /// From a record or a request, quotes and a weak mark stripped.
     pub fn parse(text: &str) -> Self {
         let text = text.strip_prefix("W/").unwrap_or(text);

@@ -140,6 +140,12 @@ impl Error {
         Self::NotFound(Missing::Key(key.clone()))
     }
 
+    /// Whether a commit that ended so may have happened all the same. What it would have referred to is then kept
+    /// until the rows tell.
+    pub(crate) fn leaves_doubt(&self) -> bool {
+        matches!(self, Self::Stopped | Self::Internal { .. } | Self::Corrupt { .. })
+    }
+
     /// Wraps an I/O error, telling a full disk from the rest.
     pub fn io(doing: &'static str, source: std::io::Error) -> Self {
         match source.kind() {

@@ -7,22 +7,29 @@
 //! Leaves out: who a caller is (`identity` implements [`Authority`]), what it may use up (`billing` implements
 //! [`QuotaGate`]).
 
+mod access;
+mod background;
 #[allow(dead_code, unused_imports, reason = "used as the operations are filled")]
 mod blob;
 pub mod bucket;
 mod codec;
+mod commit;
 pub mod condition;
 pub mod copy;
 pub mod delete;
+mod derived;
 pub mod digest;
 pub mod error;
 pub mod get;
 #[allow(dead_code, unused_imports, reason = "used as the operations are filled")]
 mod hasher;
+mod incoming;
 pub mod list;
 pub mod multipart;
 pub mod name;
 pub mod object;
+mod pending;
+mod plan;
 pub mod put;
 #[allow(dead_code, unused_imports, reason = "used as the operations are filled")]
 mod refs;
@@ -30,8 +37,11 @@ pub mod rename;
 #[cfg(test)]
 mod sample;
 pub mod scheme;
+mod serial;
 pub mod sniff;
+mod turns;
 pub mod upkeep;
+pub mod usage;
 pub mod views;
 pub mod watch;
 
@@ -39,11 +49,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use coffre_kv::{Commit, KvExt, Write};
 use futures_util::Stream;
 
+use background::Background;
+use blob::{BlobOptions, Blobs};
 pub use error::{Error, Missing, Result};
 pub use name::{BucketId, BucketName, ObjectKey, OrgId, PartNumber, UploadId, UserId, VersionId, VersionRef};
 use object::{Bucket, Circumstances, Door, Principal, Version};
+use serial::Serials;
+use turns::Turns;
 
 /// Why a door's body stream ended early.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -206,25 +221,65 @@ pub struct Options {
 /// The store. Cheap to clone; all clones are one.
 #[derive(Clone, Debug)]
 pub struct Store {
-    #[expect(dead_code, reason = "filled by the next commits")]
     pub(crate) inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Inner {
-    #[expect(dead_code, reason = "filled by the next commits")]
     pub(crate) options: Options,
+    pub(crate) blobs: Blobs,
+    pub(crate) turns: Turns,
+    pub(crate) inodes: Serials,
+    pub(crate) filing_serials: Serials,
+    pub(crate) bucket_numbers: Serials,
+    pub(crate) background: Background,
 }
 
 impl Store {
     /// Opens the store: makes the built-in buckets at first start, removes staging left by a crash, starts the
     /// background work (sweep, digests).
-    pub async fn open(_options: Options) -> Result<Self> {
-        todo!("written next")
+    ///
+    /// # Errors
+    /// `Invalid` when the built-in buckets' names are not those of the first start; `Stopped`, `NoSpace`, `Corrupt`,
+    /// `Internal`.
+    pub async fn open(options: Options) -> Result<Self> {
+        let epoch = next_epoch(&*options.kv).await?;
+        let blob_options = BlobOptions {
+            inline_max: options.inline_max,
+            direct_io: options.direct_io,
+            reserve_bytes: options.reserve_bytes,
+        };
+        let blobs = Blobs::open(Arc::clone(&options.disk), options.dir.clone(), blob_options, epoch).await?;
+        let inner = Inner {
+            options,
+            blobs,
+            turns: Turns::default(),
+            inodes: Serials::new("ino"),
+            filing_serials: Serials::new("filing"),
+            bucket_numbers: Serials::sparse("bucket"),
+            background: Background::new(),
+        };
+        let store = Self { inner: Arc::new(inner) };
+        store.make_built_in().await?;
+        store.start_background();
+        Ok(store)
     }
 
     /// Ends the background work. The rows' engine is closed by who opened it.
+    ///
+    /// # Errors
+    /// None today.
     pub async fn close(&self) -> Result<()> {
-        todo!("written next")
+        self.inner.background.close().await;
+        Ok(())
     }
+}
+
+/// A number larger than at every earlier opening: part of blobs' file names (design §2.3).
+async fn next_epoch(kv: &dyn coffre_kv::Kv) -> Result<u64> {
+    let row = codec::keys::state("epoch");
+    let commit = Commit { writes: vec![Write::Add(row.clone(), 1)], ..Commit::default() };
+    kv.commit(commit).await?;
+    let epoch = kv.counter(&row).await?;
+    u64::try_from(epoch).map_err(|_| codec::corrupt("the epoch is negative"))
 }

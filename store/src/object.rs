@@ -67,6 +67,16 @@ pub enum PartSizes {
     Listed(Vec<(PartNumber, u64)>),
 }
 
+impl PartSizes {
+    /// How many parts.
+    pub fn count(&self) -> u32 {
+        match self {
+            Self::Uniform { count, .. } => *count,
+            Self::Listed(sizes) => u32::try_from(sizes.len()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
 /// Who does something. Made by `identity` when the caller is authenticated; values, no lookups behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {

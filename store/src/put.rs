@@ -1,9 +1,15 @@
 //! Storing an object: authorise, stage, publish, commit.
 
+use std::collections::BTreeSet;
+
+use crate::blob::{Staged, Wants};
+use crate::commit::note;
 use crate::condition::Conditions;
-use crate::digest::{Algorithm, Checksum};
-use crate::object::{At, Attributes, Version, Versioning};
-use crate::{ByteStream, Cx, Result, Store};
+use crate::digest::{Algorithm, Checksum, ETag};
+use crate::incoming::Incoming;
+use crate::object::{At, Attributes, Digest, Door, Extent, Manifest, ObjectIds, Version, Versioning};
+use crate::sniff::sniff;
+use crate::{ByteStream, Cx, Error, ObjectKey, Result, Store, VersionId};
 
 /// Checksums a client claims for a body. All are verified; a mismatch stores nothing.
 #[derive(Default)]
@@ -51,7 +57,90 @@ impl Store {
     /// # Errors
     /// `Denied`, `NotFound(Bucket)`, `Precondition`, `ChecksumMismatch`, `IncompleteBody`, `TooLarge`,
     /// `QuotaExceeded`, `NoSpace`.
-    pub async fn put(&self, _cx: &Cx, _put: PutObject) -> Result<Stored> {
-        todo!("written next")
+    pub async fn put(&self, cx: &Cx, put: PutObject) -> Result<Stored> {
+        let PutObject { at, attributes, body, size_bytes, claims, conditions } = put;
+        check_tags(&attributes.tags)?;
+        let admitted = self.admit(cx, &at, &conditions, !attributes.tags.is_empty()).await?;
+        let blobs = &self.inner.blobs;
+        // the mount's ETag is made of the SHA-256 (contract D40)
+        let wants = Wants { md5: cx.door != Door::Mount };
+        let mut staged = blobs.take_in(body, size_bytes, claims, wants).await?;
+        blobs.publish(&mut staged).await?;
+        let version = self.version_of(cx, &at.key, attributes, &staged);
+        let incoming = Incoming {
+            at: &at,
+            version,
+            blobs: staged.new_blob().into_iter().collect(),
+            conditions: &conditions,
+            note: note(cx, "PutObject", &at),
+            checks: Vec::new(),
+            writes: Vec::new(),
+            extend: None,
+        };
+        match self.make_current(cx, admitted, incoming).await {
+            Ok((stored, committed)) => {
+                let used = committed.refs.used(&staged.blob());
+                staged.settle(used);
+                Ok(stored)
+            }
+            Err(error) => {
+                if !error.leaves_doubt() {
+                    staged.settle(false);
+                }
+                Err(error)
+            }
+        }
     }
+
+    /// The record of what was staged.
+    fn version_of(&self, cx: &Cx, key: &ObjectKey, attributes: Attributes, staged: &Staged) -> Version {
+        let size_bytes = staged.size_bytes;
+        let extent = Extent { blob: staged.blob(), offset: 0, len: size_bytes };
+        Version {
+            id: VersionId(self.inner.options.ids.next()),
+            is_null: false,
+            sequence: 0,
+            ino: 0,
+            ids: ObjectIds::default(),
+            owner: cx.principal.user(),
+            organisation: None,
+            writer: cx.principal.user(),
+            size_bytes,
+            modified_ms: 0,
+            etag: staged.md5.map_or_else(|| ETag::of_sha256(&staged.sha256), ETag::of_md5),
+            sha256: Digest::Known(staged.sha256),
+            crc64nvme: Some(staged.crc64nvme),
+            checksums: staged.checksums.clone(),
+            sniffed_type: sniff(&staged.head, key.as_str()).map(str::to_owned),
+            attributes,
+            manifest: Manifest::Inline(if size_bytes == 0 { Vec::new() } else { vec![extent] }),
+            parts: None,
+            unknown: Vec::new(),
+        }
+    }
+}
+
+/// Most tags of an object, longest key and value in characters (S3).
+const TAGS_MAX: usize = 10;
+const TAG_KEY_MAX: usize = 128;
+const TAG_VALUE_MAX: usize = 256;
+
+/// Refuses an object's tags that S3 would.
+pub(crate) fn check_tags(tags: &[(String, String)]) -> Result<()> {
+    if tags.len() > TAGS_MAX {
+        return Err(Error::Invalid { what: "tags" });
+    }
+    check_tag_texts(tags)
+}
+
+/// Refuses tags whose names or values are too long, or whose names occur twice.
+pub(crate) fn check_tag_texts(tags: &[(String, String)]) -> Result<()> {
+    let fits = |(key, value): &(String, String)| {
+        (1..=TAG_KEY_MAX).contains(&key.chars().count()) && value.chars().count() <= TAG_VALUE_MAX
+    };
+    let names: BTreeSet<&str> = tags.iter().map(|(key, _)| key.as_str()).collect();
+    if names.len() < tags.len() || !tags.iter().all(fits) {
+        return Err(Error::Invalid { what: "tags" });
+    }
+    Ok(())
 }

@@ -1,10 +1,12 @@
 //! The change feed in the store's words: what a commit's note says, for audit, mount invalidation and webhooks.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::Cx;
+use crate::codec::keys;
 use crate::object::{Door, Who};
 
 /// Format byte of a note.
@@ -57,6 +59,40 @@ impl Note {
             outcome: "ok".into(),
             request_id: cx.request_id.to_string(),
         }
+    }
+
+    /// A line about what the daemon does by itself.
+    pub(crate) fn own(time_ms: u64, action: &str) -> Self {
+        Self {
+            time_ms,
+            principal: "system".into(),
+            door: "control".into(),
+            client_address: None,
+            action: action.to_owned(),
+            bucket: None,
+            key: None,
+            outcome: "ok".into(),
+            request_id: String::new(),
+        }
+    }
+
+    /// The audit lines of a commit: its note, but for a batch (`DeleteObjects`, whose keys would not fit a note)
+    /// one line for each object key it wrote.
+    pub fn lines(change: &coffre_kv::Change) -> Vec<Self> {
+        let Some(note) = Self::decode(&change.note) else { return Vec::new() };
+        if note.action != "DeleteObjects" {
+            return vec![note];
+        }
+        let key_of = |row: &[u8]| match row.first() {
+            Some(&keys::HEAD) => keys::parse_head(row).ok().map(|(_, key)| key.to_owned()),
+            Some(&keys::VERSION) => keys::parse_version(row).ok().map(|(_, key, _)| key),
+            _ => None,
+        };
+        let written: BTreeSet<String> = change.writes.iter().filter_map(|(row, _)| key_of(row)).collect();
+        written
+            .into_iter()
+            .map(|key| Self { action: "DeleteObject".into(), key: Some(key), ..note.clone() })
+            .collect()
     }
 
     /// As the bytes of a commit's note: format byte, then postcard.

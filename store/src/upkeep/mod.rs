@@ -1,5 +1,7 @@
 //! Looking after what is stored: gc, scrub, check, rebuild.
 
+mod manifests;
+
 use crate::{Result, Store};
 
 /// What gc freed.

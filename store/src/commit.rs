@@ -1,0 +1,268 @@
+//! The shell around the planner: reading what stands at a key, and carrying a plan out.
+//!
+//! An operation is a loop: read what stands, decide and plan (pure), [`Store::commit`]; on [`Turn::Lost`] somebody
+//! was faster, and it is decided again from the rows as they are now. [`crate::turns`] keeps the loop short.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use coffre_kv::{Commit, Kv, KvExt, Position, Range, Scan, Step, Wait};
+
+use crate::codec::keys;
+use crate::codec::object::{decode_bucket, decode_history, decode_version, encode_version};
+use crate::error::{Error, Missing, Result};
+use crate::name::{BucketName, ObjectKey, OrgId, VersionRef};
+use crate::object::{At, Bucket, HistoryEntry, ObjectIds, Version, Versioning};
+use crate::plan::{Parts, Placed, Plan, Standing, failed_key, names};
+use crate::scheme::Place;
+use crate::watch::Note;
+use crate::{Growth, Inner, Store, refs, views};
+
+/// Restarts of a read that met rows of two moments. One is rare, two in a row need a writer at the same key.
+pub(crate) const RESTARTS_MAX: usize = 8;
+
+/// What a change needs to know of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// To put something above what stands.
+    Write,
+    /// To find an entry of the history.
+    Named(VersionRef),
+}
+
+/// How a commit went.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// It is durable.
+    Done(Committed),
+    /// Nothing happened: this row is not what it was.
+    Lost(Bytes),
+}
+
+/// What a commit left behind.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    /// Where it stands.
+    pub(crate) position: Position,
+    /// Which blobs' rows name the places that came with it.
+    pub(crate) refs: refs::RefPlan,
+}
+
+/// An entry found for reading.
+#[derive(Clone, Debug)]
+pub(crate) struct FoundEntry {
+    /// The entry.
+    pub(crate) entry: Placed<HistoryEntry>,
+    /// It is the head row.
+    pub(crate) is_current: bool,
+}
+
+impl Inner {
+    /// The rows.
+    pub(crate) fn kv(&self) -> &Arc<dyn Kv> {
+        &self.options.kv
+    }
+}
+
+impl Store {
+    /// A bucket's settings.
+    pub(crate) async fn find_bucket(&self, name: &BucketName) -> Result<Placed<Bucket>> {
+        let entry = self.inner.kv().get(&keys::bucket(name)).await?;
+        let entry = entry.ok_or_else(|| Error::NotFound(Missing::Bucket(name.clone())))?;
+        Ok(Placed { value: decode_bucket(&entry.value)?, position: entry.position })
+    }
+
+    /// A key's current version.
+    pub(crate) async fn find_head(
+        &self,
+        bucket: &Bucket,
+        key: &ObjectKey,
+    ) -> Result<Option<Placed<Version>>> {
+        let Some(entry) = self.inner.kv().get(&keys::head(bucket.id, key)).await? else { return Ok(None) };
+        Ok(Some(Placed { value: decode_version(&entry.value)?, position: entry.position }))
+    }
+
+    /// What stands at a key. Rows of two moments may meet in it: the plan's checks notice.
+    pub(crate) async fn standing(&self, bucket: &Bucket, key: &ObjectKey, need: Need) -> Result<Standing> {
+        let head = self.find_head(bucket, key).await?;
+        if bucket.versioning == Versioning::Off {
+            return Ok(Standing { head, ..Standing::default() });
+        }
+        let wanted = match (need, &head) {
+            (Need::Named(which), Some(head)) if names(which, head.value.id, head.value.is_null) => None,
+            (Need::Named(which), _) => Some(which),
+            (Need::Write, head) => (bucket.versioning == Versioning::Suspended
+                && !head.as_ref().is_some_and(|head| head.value.is_null))
+            .then_some(VersionRef::Null),
+        };
+        // whoever adds above a head needs no history, whoever removes the head needs its successor
+        let newest = match (need, &head) {
+            (Need::Write, Some(_)) => Vec::new(),
+            (Need::Write, None) | (Need::Named(_), _) => self.newest_history(bucket, key, 2).await?,
+        };
+        let named = match wanted {
+            None => None,
+            Some(which) => match newest.iter().find(|entry| entry.value.is(which)) {
+                Some(entry) => Some(entry.clone()),
+                None => self.find_history(bucket, key, which).await?,
+            },
+        };
+        Ok(Standing { head, newest, named })
+    }
+
+    /// The newest entries of a key's history.
+    pub(crate) async fn newest_history(
+        &self,
+        bucket: &Bucket,
+        key: &ObjectKey,
+        limit: usize,
+    ) -> Result<Vec<Placed<HistoryEntry>>> {
+        let scan = Scan::forward(Range::prefix(keys::versions(bucket.id, key)));
+        let rows = self.inner.kv().rows(scan, limit).await?;
+        rows.into_iter()
+            .map(|(_, entry)| Ok(Placed { value: decode_history(&entry.value)?, position: entry.position }))
+            .collect()
+    }
+
+    /// An entry of a key's history. Ids do not sort as sequences do, so this looks through the key's own versions.
+    async fn find_history(
+        &self,
+        bucket: &Bucket,
+        key: &ObjectKey,
+        which: VersionRef,
+    ) -> Result<Option<Placed<HistoryEntry>>> {
+        let scan = Scan::forward(Range::prefix(keys::versions(bucket.id, key)));
+        let visit = move |found: &mut Result<Option<Placed<HistoryEntry>>>, row: coffre_kv::Row<'_>| {
+            match decode_history(&Bytes::copy_from_slice(row.value)) {
+                Ok(value) if value.is(which) => *found = Ok(Some(Placed { value, position: row.position })),
+                Ok(_) => return Step::Next,
+                Err(error) => *found = Err(error),
+            }
+            Step::Stop
+        };
+        self.inner.kv().scan_into(scan, Ok(None), visit).await?
+    }
+
+    /// The entry that a reader means; `None`: there is none.
+    pub(crate) async fn find_entry(
+        &self,
+        bucket: &Bucket,
+        key: &ObjectKey,
+        which: Option<VersionRef>,
+    ) -> Result<Option<FoundEntry>> {
+        for _ in 0..RESTARTS_MAX {
+            let head = self.find_head(bucket, key).await?;
+            let seen = head.as_ref().map(|head| head.position);
+            if let Some(Placed { value, position }) = head
+                && which.is_none_or(|which| names(which, value.id, value.is_null))
+            {
+                let entry = Placed { value: HistoryEntry::Version(Box::new(value)), position };
+                return Ok(Some(FoundEntry { entry, is_current: true }));
+            }
+            if bucket.versioning == Versioning::Off {
+                return Ok(None);
+            }
+            let found = match which {
+                Some(which) => self.find_history(bucket, key, which).await?,
+                None => self.newest_history(bucket, key, 1).await?.pop(),
+            };
+            // without a head the newest entry is a delete marker; a version there has been current since
+            let is_settled = match (&found, which) {
+                (Some(found), None) => found.value.version().is_none(),
+                (Some(_), Some(_)) => true,
+                // it may have become the head after that was read
+                (None, _) => self.find_head(bucket, key).await?.map(|head| head.position) == seen,
+            };
+            if is_settled {
+                return Ok(found.map(|entry| FoundEntry { entry, is_current: false }));
+            }
+        }
+        Err(Error::Busy)
+    }
+
+    /// Carries a plan out, durably, with a line for the audit log unless it is the daemon's own work.
+    ///
+    /// # Errors
+    /// `QuotaExceeded`, `NoSpace`, `Stopped`, `Corrupt`. What lost a race is no error but [`Turn::Lost`].
+    pub(crate) async fn commit(&self, bucket: &BucketName, plan: Plan, note: Option<&Note>) -> Result<Turn> {
+        let Parts { mut checks, mut writes, growth, refs, may_use_reserve } = plan.finish();
+        let refs = match refs.plan(&**self.inner.kv()).await {
+            Ok(refs) => refs,
+            // a blob that was to be shared has gone: what referred to it has changed
+            Err(Error::Busy) => return Ok(Turn::Lost(Bytes::new())),
+            Err(error) => return Err(error),
+        };
+        checks.extend(refs.checks.iter().cloned());
+        writes.extend(refs.writes.iter().cloned());
+        let quota_from = checks.len();
+        for (owner, organisation, bytes) in growth.into_iter().filter(|(_, _, bytes)| *bytes > 0) {
+            checks.extend(self.inner.options.quota.checks(&Growth { owner, organisation, bucket, bytes }));
+        }
+        let commit = Commit {
+            checks: checks.clone(),
+            writes,
+            note: note.map(Note::encode).unwrap_or_default(),
+            wait: Wait::Durable,
+            may_use_reserve,
+        };
+        match self.inner.kv().commit(commit).await {
+            Ok(position) => Ok(Turn::Done(Committed { position, refs })),
+            Err(coffre_kv::Error::Conflict { check }) if (quota_from..checks.len()).contains(&check) => {
+                Err(Error::QuotaExceeded)
+            }
+            Err(coffre_kv::Error::Conflict { check }) => Ok(Turn::Lost(failed_key(&checks, check)?)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives a version that shall become current at `key` what the place it goes to decides: its inode number and
+    /// ids (those of `had`, whose place it takes), the organisation it counts for.
+    pub(crate) async fn settle_in(
+        &self,
+        bucket: &Bucket,
+        key: &ObjectKey,
+        had: Option<&Version>,
+        version: &mut Version,
+    ) -> Result<()> {
+        version.ino = match had {
+            Some(had) => had.ino,
+            None => self.inner.inodes.next(self.inner.kv()).await?,
+        };
+        let none = ObjectIds::default();
+        version.ids = views::ids_at(bucket, key, had.map_or(&none, |had| &had.ids));
+        if views::needs_serial(bucket, key, &version.ids) {
+            version.ids.filing = Some(self.inner.filing_serials.next(self.inner.kv()).await?);
+        }
+        version.organisation = organisation_at(bucket, key);
+        Ok(())
+    }
+
+    /// The time, for what becomes current now.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.inner.options.clock.now_ms()
+    }
+}
+
+/// The organisation that bytes at this key count for.
+pub(crate) fn organisation_at(bucket: &Bucket, key: &ObjectKey) -> Option<OrgId> {
+    match Place::parse(bucket.place?, key)? {
+        Place::Company(place) => Some(place.company),
+        Place::Filing(_) | Place::Gateway(_) | Place::Media(_) => None,
+    }
+}
+
+/// Largest record of a version, bytes: one value of the rows' engine, with room for fields that come later.
+const RECORD_BYTES_MAX: usize = 120 * 1024;
+
+/// A version whose record no row could hold is refused before it is planned.
+pub(crate) fn check_size(version: &Version) -> Result<()> {
+    if encode_version(version).len() > RECORD_BYTES_MAX {
+        return Err(Error::TooLarge { what: "the object's metadata", max: RECORD_BYTES_MAX as u64 });
+    }
+    Ok(())
+}
+
+/// The bucket and key of a place, for a note.
+pub(crate) fn note(cx: &crate::Cx, action: &str, at: &At) -> Note {
+    Note::of(cx, action, Some(at.bucket.as_str()), Some(at.key.as_str()))
+}

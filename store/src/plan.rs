@@ -1,0 +1,442 @@
+//! What a change of an object checks and writes: pure, the one place that knows how a key's rows hang together.
+//!
+//! Given what stands at a key ([`Standing`]) and what is to happen, a [`Plan`] collects the commit: head and version
+//! rows by the bucket's versioning, rows derived from the entries that come and go (views, pending digests),
+//! references, usage, quota. Everything that changes an object goes through here; `commit.rs` reads what stands and
+//! carries the plan out.
+//!
+//! Invariants kept, and what the checks are for:
+//! - The head row is the entry with the highest sequence, unless that is a delete marker: then there is no head row.
+//! - A key has at most one `null` entry.
+//! - Who changes a key with a head row checks the row's position. Who finds none checks that there is still none,
+//!   that the newest entry of the history is the one it saw, and that nothing has come above it. So two changes
+//!   decided on the same standing never both happen.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use coffre_kv::{Check, Position, Write};
+
+use crate::codec::keys;
+use crate::codec::object::{encode_history, encode_version};
+use crate::error::{Error, Result};
+use crate::name::{ObjectKey, OrgId, UploadId, UserId, VersionId, VersionRef};
+use crate::object::{BlobId, Bucket, DeleteMarker, HistoryEntry, Manifest, Version, Versioning};
+use crate::refs::NewBlob;
+use crate::{derived, refs, usage};
+
+/// A value and the position of its row.
+#[derive(Clone, Debug)]
+pub(crate) struct Placed<T> {
+    /// What the row says.
+    pub(crate) value: T,
+    /// What [`Check::At`] compares.
+    pub(crate) position: Position,
+}
+
+/// What stands at a key, as far as the change at hand needs to know.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Standing {
+    /// The current version.
+    pub(crate) head: Option<Placed<Version>>,
+    /// The two newest entries of the history, newest first.
+    pub(crate) newest: Vec<Placed<HistoryEntry>>,
+    /// The entry of the history that is asked for, or that a `null` write replaces.
+    pub(crate) named: Option<Placed<HistoryEntry>>,
+}
+
+impl Standing {
+    /// The current version.
+    pub(crate) fn current(&self) -> Option<&Version> {
+        self.head.as_ref().map(|head| &head.value)
+    }
+
+    /// The number of the key's next entry: never the clock (design §2.1).
+    fn next_sequence(&self) -> u64 {
+        let newest = self.newest.first().map(|entry| entry.value.sequence());
+        self.head.as_ref().map(|head| head.value.sequence).max(newest).unwrap_or(0) + 1
+    }
+}
+
+impl HistoryEntry {
+    /// The entry's number in its key's history.
+    pub(crate) fn sequence(&self) -> u64 {
+        match self {
+            Self::Version(version) => version.sequence,
+            Self::DeleteMarker(marker) => marker.sequence,
+        }
+    }
+
+    /// The entry's name.
+    pub(crate) fn id(&self) -> VersionId {
+        match self {
+            Self::Version(version) => version.id,
+            Self::DeleteMarker(marker) => marker.id,
+        }
+    }
+
+    /// It is S3's `null` entry.
+    pub(crate) fn is_null(&self) -> bool {
+        match self {
+            Self::Version(version) => version.is_null,
+            Self::DeleteMarker(marker) => marker.is_null,
+        }
+    }
+
+    /// The version, when it is one.
+    pub(crate) fn version(&self) -> Option<&Version> {
+        match self {
+            Self::Version(version) => Some(version),
+            Self::DeleteMarker(_) => None,
+        }
+    }
+
+    /// It is what the reference means.
+    pub(crate) fn is(&self, which: VersionRef) -> bool {
+        names(which, self.id(), self.is_null())
+    }
+}
+
+/// Whether a reference means the entry with this id.
+pub(crate) fn names(which: VersionRef, id: VersionId, is_null: bool) -> bool {
+    match which {
+        VersionRef::Id(wanted) => wanted == id,
+        VersionRef::Null => is_null,
+    }
+}
+
+/// A commit in the making.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    bucket: Bucket,
+    pub(crate) checks: Vec<Check>,
+    pub(crate) writes: Vec<Write>,
+    /// Derived rows: what they held and what they shall hold.
+    derived: BTreeMap<Bytes, (Option<Bytes>, Option<Bytes>)>,
+    /// Counters.
+    usage: BTreeMap<Bytes, i64>,
+    /// Bytes by whom they count for.
+    growth: BTreeMap<(Option<UserId>, Option<OrgId>), i64>,
+    /// Versions that begin (+1) or end (−1) to share a paged manifest.
+    manifests: BTreeMap<(UploadId, VersionId), i32>,
+    /// References to blobs.
+    pub(crate) refs: refs::Changes,
+    /// The commit only gives space back.
+    pub(crate) may_use_reserve: bool,
+}
+
+/// A plan in the words of `kv`, but for the references, which their rows decide.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) checks: Vec<Check>,
+    pub(crate) writes: Vec<Write>,
+    pub(crate) growth: Vec<(Option<UserId>, Option<OrgId>, i64)>,
+    pub(crate) refs: refs::Changes,
+    pub(crate) may_use_reserve: bool,
+}
+
+impl Plan {
+    /// A plan for a bucket whose settings stay what they are until the commit: a write decided on the bucket's
+    /// versioning or existence never lands after that has changed.
+    pub(crate) fn new(bucket: &Placed<Bucket>) -> Self {
+        Self {
+            bucket: bucket.value.clone(),
+            checks: vec![Check::At(keys::bucket(&bucket.value.name), bucket.position)],
+            writes: Vec::new(),
+            derived: BTreeMap::new(),
+            usage: BTreeMap::new(),
+            growth: BTreeMap::new(),
+            manifests: BTreeMap::new(),
+            refs: refs::Changes::new(),
+            may_use_reserve: false,
+        }
+    }
+
+    /// Makes `version` the key's current one; its sequence and nullness are set here. `blobs` are those of its
+    /// content that this commit makes known.
+    pub(crate) fn put(
+        &mut self,
+        key: &ObjectKey,
+        standing: &Standing,
+        mut version: Version,
+        blobs: &[(BlobId, NewBlob)],
+    ) -> Version {
+        version.is_null = self.bucket.versioning != Versioning::Enabled;
+        version.sequence = standing.next_sequence();
+        self.guard_top(key, standing);
+        self.make_way(key, standing);
+        self.writes.push(Write::Put(keys::head(self.bucket.id, key), encode_version(&version)));
+        self.enter(key, &version, true);
+        self.hold(&version, blobs);
+        version
+    }
+
+    /// Deletes the key: its current version for good where versioning is off, else by a delete marker, which is
+    /// returned.
+    pub(crate) fn delete(
+        &mut self,
+        key: &ObjectKey,
+        standing: &Standing,
+        mut marker: DeleteMarker,
+    ) -> Option<DeleteMarker> {
+        self.guard_top(key, standing);
+        self.make_way(key, standing);
+        if standing.head.is_some() {
+            self.writes.push(Write::Delete(keys::head(self.bucket.id, key)));
+        }
+        if self.bucket.versioning == Versioning::Off {
+            return None;
+        }
+        marker.is_null = self.bucket.versioning == Versioning::Suspended;
+        marker.sequence = standing.next_sequence();
+        let row = keys::version(self.bucket.id, key, marker.sequence);
+        self.writes.push(Write::Put(row, encode_history(&HistoryEntry::DeleteMarker(marker.clone()))));
+        Some(marker)
+    }
+
+    /// Removes one entry for good; the next newest becomes current. `None`: no such entry, nothing planned.
+    pub(crate) fn remove(
+        &mut self,
+        key: &ObjectKey,
+        standing: &Standing,
+        which: VersionRef,
+    ) -> Option<HistoryEntry> {
+        if let Some(head) = standing.head.as_ref().filter(|h| names(which, h.value.id, h.value.is_null)) {
+            let row = keys::head(self.bucket.id, key);
+            self.checks.push(Check::At(row.clone(), head.position));
+            self.leave(key, &head.value, true);
+            self.release(&head.value);
+            if !self.promote(key, standing.newest.first()) {
+                self.writes.push(Write::Delete(row));
+            }
+            return Some(HistoryEntry::Version(Box::new(head.value.clone())));
+        }
+        let named = standing.named.as_ref().filter(|named| named.value.is(which))?;
+        let row = keys::version(self.bucket.id, key, named.value.sequence());
+        self.checks.push(Check::At(row.clone(), named.position));
+        self.writes.push(Write::Delete(row));
+        if let Some(version) = named.value.version() {
+            self.leave(key, version, false);
+            self.release(version);
+        }
+        let head_row = keys::head(self.bucket.id, key);
+        if standing.head.is_some() {
+            // a head that stays needs no successor; one that went meanwhile might have needed this one
+            self.checks.push(Check::Present(head_row));
+            return Some(named.value.clone());
+        }
+        let is_newest = standing.newest.first().is_some_and(|e| e.value.sequence() == named.value.sequence());
+        if is_newest {
+            self.guard_absent_head(key, standing);
+            self.promote(key, standing.newest.get(1));
+        } else {
+            // the newest stays above this one
+            self.guard_top(key, standing);
+        }
+        Some(named.value.clone())
+    }
+
+    /// Writes another record of the same entry (tags, digest, manifest). `is_current`: it is the head.
+    pub(crate) fn replace(
+        &mut self,
+        key: &ObjectKey,
+        old: &Placed<Version>,
+        new: &Version,
+        is_current: bool,
+        blobs: &[(BlobId, NewBlob)],
+    ) {
+        let row = if is_current {
+            keys::head(self.bucket.id, key)
+        } else {
+            keys::version(self.bucket.id, key, old.value.sequence)
+        };
+        self.checks.push(Check::At(row.clone(), old.position));
+        self.writes.push(Write::Put(row, encode_version(new)));
+        self.leave(key, &old.value, is_current);
+        self.enter(key, new, is_current);
+        self.release(&old.value);
+        self.hold(new, blobs);
+    }
+
+    /// Adds to a counter.
+    pub(crate) fn count(&mut self, counter: Bytes, delta: i64) {
+        *self.usage.entry(counter).or_default() += delta;
+    }
+
+    /// Counts bytes that are not a version's (parts) towards quotas.
+    pub(crate) fn grow(&mut self, owner: Option<UserId>, organisation: Option<OrgId>, bytes: i64) {
+        *self.growth.entry((owner, organisation)).or_default() += bytes;
+    }
+
+    /// Adds an owner to whatever holds a version's content.
+    pub(crate) fn hold(&mut self, version: &Version, blobs: &[(BlobId, NewBlob)]) {
+        match &version.manifest {
+            Manifest::Inline(extents) => {
+                for blob in extents.iter().map(|extent| extent.blob).collect::<BTreeSet<_>>() {
+                    let new = blobs.iter().find(|(id, _)| *id == blob).map(|(_, new)| new.clone());
+                    self.refs.add(blob, version.id.0, new);
+                }
+            }
+            Manifest::Paged { id, .. } => *self.manifests.entry((*id, version.id)).or_default() += 1,
+        }
+    }
+
+    /// Takes an owner off whatever holds a version's content.
+    fn release(&mut self, version: &Version) {
+        match &version.manifest {
+            Manifest::Inline(extents) => {
+                for blob in extents.iter().map(|extent| extent.blob).collect::<BTreeSet<_>>() {
+                    self.refs.remove(blob, version.id.0);
+                }
+            }
+            Manifest::Paged { id, .. } => *self.manifests.entry((*id, version.id)).or_default() -= 1,
+        }
+    }
+
+    /// Ends the planning.
+    pub(crate) fn finish(mut self) -> Parts {
+        for (row, (old, new)) in self.derived {
+            match (old, new) {
+                (old, Some(new)) if old.as_ref() != Some(&new) => self.writes.push(Write::Put(row, new)),
+                (Some(_), None) => self.writes.push(Write::Delete(row)),
+                _ => {}
+            }
+        }
+        for ((manifest, version), change) in self.manifests {
+            let row = keys::manifest_owner(manifest, version);
+            if change > 0 {
+                // its pages go only when nobody refers to them: so they are there as long as the first one is
+                let page = keys::manifest_page(manifest, 0);
+                if !self.writes.iter().any(|write| *write.key() == page) {
+                    self.checks.push(Check::Present(page));
+                }
+                self.writes.push(Write::Put(row, Bytes::new()));
+            } else if change < 0 {
+                self.writes.push(Write::Delete(row));
+                self.writes.push(Write::Put(keys::manifest_due(manifest), Bytes::new()));
+            }
+        }
+        let counters = self.usage.into_iter().filter(|(_, delta)| *delta != 0);
+        self.writes.extend(counters.map(|(counter, delta)| Write::Add(counter, delta)));
+        Parts {
+            checks: self.checks,
+            writes: self.writes,
+            growth: self.growth.into_iter().map(|((owner, org), bytes)| (owner, org, bytes)).collect(),
+            refs: self.refs,
+            may_use_reserve: self.may_use_reserve,
+        }
+    }
+
+    /// The entry above which the next one comes is still the one that was seen, and nothing has come above it.
+    fn guard_top(&mut self, key: &ObjectKey, standing: &Standing) {
+        if let Some(head) = &standing.head {
+            self.checks.push(Check::At(keys::head(self.bucket.id, key), head.position));
+            return;
+        }
+        self.guard_absent_head(key, standing);
+        if let Some(newest) = standing.newest.first() {
+            let row = keys::version(self.bucket.id, key, newest.value.sequence());
+            self.checks.push(Check::At(row, newest.position));
+        }
+    }
+
+    /// There is still no head, and no newer entry.
+    fn guard_absent_head(&mut self, key: &ObjectKey, standing: &Standing) {
+        self.checks.push(Check::Absent(keys::head(self.bucket.id, key)));
+        if self.bucket.versioning != Versioning::Off {
+            self.checks.push(Check::Absent(keys::version(self.bucket.id, key, standing.next_sequence())));
+        }
+    }
+
+    /// Retires what a new entry replaces: the head becomes history or goes, the `null` entry goes when the new one
+    /// is `null`.
+    fn make_way(&mut self, key: &ObjectKey, standing: &Standing) {
+        let is_replaced = |is_null: bool| match self.bucket.versioning {
+            Versioning::Off => true,
+            Versioning::Enabled => false,
+            Versioning::Suspended => is_null,
+        };
+        if let Some(head) = &standing.head {
+            let goes = is_replaced(head.value.is_null);
+            self.leave(key, &head.value, true);
+            if goes {
+                self.release(&head.value);
+            } else {
+                let row = keys::version(self.bucket.id, key, head.value.sequence);
+                self.writes.push(Write::Put(row, encode_version(&head.value)));
+                self.enter(key, &head.value, false);
+            }
+        }
+        if self.bucket.versioning != Versioning::Suspended {
+            return;
+        }
+        if let Some(null) = standing.named.as_ref().filter(|named| named.value.is_null()) {
+            let row = keys::version(self.bucket.id, key, null.value.sequence());
+            let is_guarded = standing.head.is_none()
+                && standing.newest.first().is_some_and(|n| n.value.sequence() == null.value.sequence());
+            if !is_guarded {
+                self.checks.push(Check::At(row.clone(), null.position));
+            }
+            self.writes.push(Write::Delete(row));
+            if let Some(version) = null.value.version() {
+                self.leave(key, version, false);
+                self.release(version);
+            }
+        }
+    }
+
+    /// Makes the newest entry of the history current if it is a version. What it is, or that it is none, was
+    /// decided on: so its position is checked either way.
+    fn promote(&mut self, key: &ObjectKey, next: Option<&Placed<HistoryEntry>>) -> bool {
+        let Some(next) = next else { return false };
+        let row = keys::version(self.bucket.id, key, next.value.sequence());
+        self.checks.push(Check::At(row.clone(), next.position));
+        let Some(version) = next.value.version() else { return false };
+        self.writes.push(Write::Delete(row));
+        self.writes.push(Write::Put(keys::head(self.bucket.id, key), encode_version(version)));
+        self.leave(key, version, false);
+        self.enter(key, version, true);
+        true
+    }
+
+    /// An entry comes: its derived rows and what it counts.
+    fn enter(&mut self, key: &ObjectKey, version: &Version, is_current: bool) {
+        for (row, value) in derived::rows(&self.bucket, key, version, is_current) {
+            self.derived.entry(row).or_default().1 = Some(value);
+        }
+        for (counter, n) in usage::of(&self.bucket, key, version, is_current) {
+            self.count(counter, n);
+        }
+        self.grow(version.owner, version.organisation, size(version));
+    }
+
+    /// An entry goes: the same, taken away.
+    fn leave(&mut self, key: &ObjectKey, version: &Version, is_current: bool) {
+        for (row, value) in derived::rows(&self.bucket, key, version, is_current) {
+            self.derived.entry(row).or_default().0 = Some(value);
+        }
+        for (counter, n) in usage::of(&self.bucket, key, version, is_current) {
+            self.count(counter, -n);
+        }
+        self.grow(version.owner, version.organisation, -size(version));
+    }
+}
+
+fn size(version: &Version) -> i64 {
+    i64::try_from(version.size_bytes).unwrap_or(i64::MAX)
+}
+
+/// What a failed check of a finished commit was about.
+pub(crate) fn failed_key(checks: &[Check], index: usize) -> Result<Bytes> {
+    match checks.get(index) {
+        Some(
+            Check::Absent(key)
+            | Check::Present(key)
+            | Check::At(key, _)
+            | Check::PrefixEmpty(key)
+            | Check::AtLeast(key, _)
+            | Check::AtMost(key, _),
+        ) => Ok(key.clone()),
+        None => Err(Error::Corrupt { what: "a usage counter is at its limit".into() }),
+    }
+}

@@ -1,0 +1,112 @@
+//! What is used up, as counters: which rows an entry counts in (pure), how they are named, how they are read.
+//!
+//! Counters are `Add` rows of the commit that changes the entry, so they are exact, and asking is one point read.
+//! Bytes count every version, current or not; objects count keys with a current version (contract D22).
+
+use bytes::Bytes;
+use coffre_kv::KvExt;
+
+use crate::Store;
+use crate::codec::corrupt;
+use crate::codec::keys::{Key, USE, split};
+use crate::error::Result;
+use crate::name::{BucketId, ObjectKey, OrgId, UserId};
+use crate::object::{Bucket, Version};
+
+/// What a counter counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Measure {
+    /// Bytes of all versions.
+    Bytes,
+    /// Keys with a current version.
+    Objects,
+    /// Bytes that are durable and belong to no version yet: parts, chunks, resumable uploads.
+    UnfinishedBytes,
+}
+
+/// For whom or what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Of {
+    /// A bucket.
+    Bucket(BucketId),
+    /// What a user owns.
+    Owner(UserId),
+    /// What counts for an organisation.
+    Organisation(OrgId),
+}
+
+/// The row of a counter: for [`crate::QuotaGate`]'s checks.
+pub fn counter(measure: Measure, of: &Of) -> Bytes {
+    let measure = match measure {
+        Measure::Bytes => 1,
+        Measure::Objects => 2,
+        Measure::UnfinishedBytes => 3,
+    };
+    match of {
+        Of::Bucket(id) => Key::of(USE).raw(&[1, measure]).bucket(*id).done(),
+        Of::Owner(id) => Key::of(USE).raw(&[2, measure]).raw(id.0.as_bytes()).done(),
+        Of::Organisation(id) => Key::of(USE).raw(&[3, measure]).raw(id.0.as_bytes()).done(),
+    }
+}
+
+/// The counters that an entry counts in, and by how much.
+pub(crate) fn of(
+    bucket: &Bucket,
+    _key: &ObjectKey,
+    version: &Version,
+    is_current: bool,
+) -> Vec<(Bytes, i64)> {
+    let bytes = i64::try_from(version.size_bytes).unwrap_or(i64::MAX);
+    let whom = [
+        Some(Of::Bucket(bucket.id)),
+        version.owner.map(Of::Owner),
+        version.organisation.map(Of::Organisation),
+    ];
+    let mut counters = Vec::with_capacity(6);
+    for of in whom.iter().flatten() {
+        counters.push((counter(Measure::Bytes, of), bytes));
+        if is_current {
+            counters.push((counter(Measure::Objects, of), 1));
+        }
+    }
+    counters
+}
+
+/// The counters that bytes of an unfinished upload count in.
+pub(crate) fn unfinished(
+    bucket: &Bucket,
+    owner: Option<UserId>,
+    organisation: Option<OrgId>,
+    bytes: i64,
+) -> Vec<(Bytes, i64)> {
+    let whom = [Some(Of::Bucket(bucket.id)), owner.map(Of::Owner), organisation.map(Of::Organisation)];
+    whom.iter().flatten().map(|of| (counter(Measure::UnfinishedBytes, of), bytes)).collect()
+}
+
+/// A counter's name for findings.
+pub(crate) fn describe(row: &[u8]) -> Result<String> {
+    let ([_, dimension, measure], value) = split::<3>(row)?;
+    let of = match dimension {
+        1 => "bucket",
+        2 => "owner",
+        3 => "organisation",
+        _ => return Err(corrupt("a counter of an unknown dimension")),
+    };
+    let what = match measure {
+        1 => "bytes",
+        2 => "objects",
+        3 => "unfinished bytes",
+        _ => return Err(corrupt("a counter of an unknown measure")),
+    };
+    Ok(format!("{what} of {of} {}", hex::encode(value)))
+}
+
+impl Store {
+    /// How much is used.
+    ///
+    /// # Errors
+    /// As reads do: `Stopped`, `Corrupt`.
+    pub async fn usage(&self, measure: Measure, of: &Of) -> Result<i64> {
+        Ok(self.inner.kv().counter(&counter(measure, of)).await?)
+    }
+}
