@@ -1,8 +1,9 @@
 //! Putting the question to [`crate::Authority`], and what its answers mean as errors.
 
 use crate::error::{Error, Missing, Result};
-use crate::name::ObjectKey;
+use crate::name::{BucketName, ObjectKey};
 use crate::object::{Bucket, Door, Version};
+use crate::plan::Placed;
 use crate::{Action, Ask, Cx, Decision, Store};
 
 impl Store {
@@ -33,6 +34,20 @@ impl Store {
             Decision::Deny => Err(Error::Denied),
             Decision::Hide => Err(Error::Hidden),
         }
+    }
+
+    /// The bucket, if they may do this in it to this key or below this prefix.
+    pub(crate) async fn allowed_bucket(
+        &self,
+        cx: &Cx,
+        name: &BucketName,
+        action: Action,
+        key: Option<&str>,
+        existing: Option<&Version>,
+    ) -> Result<Placed<Bucket>> {
+        let bucket = self.find_bucket(name).await?;
+        self.ask_prefix(cx, action, &bucket.value, key, existing)?;
+        Ok(bucket)
     }
 
     /// May they write here? Writing tags is an action of its own (S3).

@@ -364,36 +364,3 @@ async fn below_marker(kv: &dyn Kv, bucket: BucketId, key: &str, marker: VersionR
         .await?;
     found
 }
-
-impl HistoryEntry {
-    pub(crate) fn sequence(&self) -> u64 {
-        match self {
-            Self::Version(version) => version.sequence,
-            Self::DeleteMarker(marker) => marker.sequence,
-        }
-    }
-    pub(crate) fn id(&self) -> crate::VersionId {
-        match self {
-            Self::Version(version) => version.id,
-            Self::DeleteMarker(marker) => marker.id,
-        }
-    }
-    pub(crate) fn is_null(&self) -> bool {
-        match self {
-            Self::Version(version) => version.is_null,
-            Self::DeleteMarker(marker) => marker.is_null,
-        }
-    }
-    pub(crate) fn version(&self) -> Option<&Version> {
-        match self {
-            Self::Version(version) => Some(version),
-            Self::DeleteMarker(_) => None,
-        }
-    }
-    pub(crate) fn is(&self, which: VersionRef) -> bool {
-        match which {
-            VersionRef::Id(id) => self.id() == id,
-            VersionRef::Null => self.is_null(),
-        }
-    }
-}
