@@ -1,0 +1,419 @@
+//! Opening: which index may be believed, replaying the log into it, or building it again.
+//!
+//! Believed is an index after a clean close, or after a death of the process in the same boot (its file being the one
+//! the checkpoint speaks of), when its own mark is neither behind the checkpoint nor ahead of the log. Everything else,
+//! any error or panic of the index included, leads to a new index: a snapshot's rows and the log since, merged by key
+//! within bounded memory, inserted in order. An index after a power cut may be wrong without saying so.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use coffre_disk::{Disk, DiskExt, DiskFile, Open, RealDisk};
+
+use super::Options;
+use super::checkpoint::{Checkpoint, IndexIdentity, live_bytes};
+use super::committer::logged_row;
+use super::group::count_live;
+use super::index::{self, Index};
+use super::log::frame::{Kind, StoreId, parse_commit, parse_moves};
+use super::log::recover::{Found, read_log, settle};
+use super::log::segment::{Frame, Segments};
+use super::merge::Sorter;
+use super::shared::{APPLYING_KEY, Head, applying_row, parse_applying};
+use super::snapshot::{self, Snapshot};
+use crate::codec::crc32c;
+use crate::{Error, Position, Result};
+
+const STORE_NAME: &str = "store";
+const STORE_MAGIC: &[u8; 8] = b"COFFREID";
+const STORE_VERSION: u32 = 1;
+const LOCK_NAME: &str = "lock";
+/// Rows applied to the index at once.
+const CHUNK_ROWS: usize = 4096;
+/// Rows of a replay gathered before they are applied, sorted.
+const REPLAY_BYTES: usize = 16 * 1024 * 1024;
+
+/// The index in use.
+pub(super) fn current(index_dir: &Path) -> PathBuf {
+    index_dir.join("current")
+}
+
+/// What opening found and made.
+pub(super) struct Opened {
+    pub(super) lock: Arc<dyn DiskFile>,
+    pub(super) segments: Arc<Segments>,
+    pub(super) index: Arc<dyn Index>,
+    pub(super) snapshots: Vec<Snapshot>,
+    pub(super) head: Head,
+    pub(super) epoch: u64,
+    pub(super) next_segment: u64,
+    pub(super) how: &'static str,
+}
+
+/// Opens everything up to the point where commits can be taken.
+pub(super) fn open(options: &Options) -> Result<Opened> {
+    let io = |e| Error::io("opening the store", e);
+    let disk = &options.disk;
+    let log_dir = options.dir.join("log");
+    for dir in [&options.dir, &log_dir, &snapshot::dir(&options.dir)] {
+        disk.create_dir_all(dir).map_err(io)?;
+    }
+    std::fs::create_dir_all(&options.index_dir).map_err(io)?;
+    let lock = lock(&**disk, &options.dir)?;
+    let (store, is_new) = identify(options, &log_dir)?;
+    let segments = Arc::new(Segments::open(Arc::clone(disk), log_dir, store)?);
+    let checkpoint = Checkpoint::read(&**disk, &options.dir, &store)?;
+    let snapshots = snapshot::list(&**disk, &options.dir, &store)?;
+    let mut epoch = 0;
+    for segment in segments.all() {
+        epoch = epoch.max(segments.epoch(&segment)?.unwrap_or(0));
+    }
+    let next_segment = segments.all().last().map_or(1, |segment| segment.number + 1);
+
+    let opening = Opening { options, segments: &segments, snapshots: &snapshots, store };
+    let believed = match &checkpoint {
+        Some(checkpoint) if opening.may_believe(checkpoint) => opening.replay(checkpoint)?,
+        _ => None,
+    };
+    let (index, found, how) = if let Some((index, found)) = believed {
+        let is_clean = checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.is_clean);
+        (index, found, if is_clean { "clean" } else { "replayed" })
+    } else {
+        let (index, found) = opening.rebuild(checkpoint.as_ref())?;
+        (index, found, if is_new { "new" } else { "rebuilt" })
+    };
+    settle(&segments, &found)?;
+    let head = Head { position: found.position, place: found.end };
+    finish_index(&*index, &store, head.position)?;
+    opening.mark(head)?;
+    Ok(Opened {
+        lock,
+        segments,
+        index,
+        snapshots,
+        head,
+        epoch: epoch.max(found.epoch) + 1,
+        next_segment,
+        how,
+    })
+}
+
+/// Brings the index's own mark to the log's end and makes all of it survive.
+fn finish_index(index: &dyn Index, store: &StoreId, position: Position) -> Result<()> {
+    let mark = applying_row(store, position);
+    index.apply(&mut std::iter::once((APPLYING_KEY, Some(&mark[..]))), &mut |_| {})?;
+    index.checkpoint()
+}
+
+/// Two processes in one store would write the same log.
+fn lock(disk: &dyn Disk, dir: &Path) -> Result<Arc<dyn DiskFile>> {
+    let io = |e| Error::io("locking the store", e);
+    let path = dir.join(LOCK_NAME);
+    let file = match disk.open(&path, Open::Write) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => disk.open(&path, Open::Create).map_err(io)?,
+        other => other.map_err(io)?,
+    };
+    // A model of a disk has one process only.
+    if let Some(real) = file.std_file() {
+        match real.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => return Err(Error::InUse),
+            Err(std::fs::TryLockError::Error(e)) => return Err(io(e)),
+        }
+    }
+    Ok(file)
+}
+
+/// Reads the store's id, or gives one to a new store.
+fn identify(options: &Options, log_dir: &Path) -> Result<(StoreId, bool)> {
+    let io = |e| Error::io("reading the store's id", e);
+    let disk = &options.disk;
+    let damaged = || Error::Corrupt { what: "the store's id".into() };
+    if let Some(bytes) = disk.read_whole(&options.dir.join(STORE_NAME)).map_err(io)? {
+        let (head, id) = bytes.split_at_checked(16).ok_or_else(damaged)?;
+        let id: StoreId = id.try_into().map_err(|_| damaged())?;
+        if head == store_head(&id) {
+            return Ok((id, false));
+        }
+        return Err(damaged());
+    }
+    // Bytes of a store without its id could not be told from another's.
+    if disk.list(log_dir).map_err(io)?.iter().any(|entry| entry.len_bytes > 0) {
+        return Err(Error::Corrupt { what: "the store's id is missing".into() });
+    }
+    let id: StoreId = rand::random();
+    let mut bytes = store_head(&id);
+    bytes.extend_from_slice(&id);
+    if let Some(parent) = options.dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        disk.sync_dir(parent).map_err(io)?;
+    }
+    disk.replace_whole(&options.dir, STORE_NAME, &bytes).map_err(io)?;
+    Ok((id, true))
+}
+
+fn store_head(id: &StoreId) -> Vec<u8> {
+    let mut head = STORE_MAGIC.to_vec();
+    head.extend_from_slice(&STORE_VERSION.to_le_bytes());
+    head.extend_from_slice(&crc32c(id).to_le_bytes());
+    head
+}
+
+/// Hands a frame's writes, as rows of the index, to `put`.
+fn frame_rows(frame: &Frame, put: &mut dyn FnMut(Bytes, Option<Vec<u8>>) -> Result<()>) -> Result<()> {
+    let writes = match frame.header.kind {
+        Kind::Start => return Ok(()),
+        Kind::Commit => parse_commit(&frame.body, frame.header.position).map(|(_, writes)| writes),
+        Kind::Move => parse_moves(&frame.body),
+    };
+    for write in writes.ok_or_else(|| Error::Corrupt { what: "a frame of the log".into() })? {
+        let row =
+            write.value.map(|value| logged_row(write.position, frame.place, write.value_offset, &value));
+        put(write.key, row)?;
+    }
+    Ok(())
+}
+
+/// Hands a frame's rows to a sorter.
+pub(super) fn put_frame_rows(frame: &Frame, sorter: &mut Sorter) -> Result<()> {
+    frame_rows(frame, &mut |key, row| sorter.put(&key, row.as_deref()))
+}
+
+/// Rows of a replay, applied in sorted chunks.
+struct Replay<'a> {
+    index: &'a dyn Index,
+    segments: &'a Segments,
+    rows: std::collections::BTreeMap<Bytes, Option<Vec<u8>>>,
+    bytes: usize,
+    /// What the index answered when it failed; it is built again then.
+    failed: Option<Error>,
+}
+
+impl Replay<'_> {
+    fn take(&mut self, frame: &Frame) -> Result<()> {
+        frame_rows(frame, &mut |key, row| {
+            self.bytes += key.len() + row.as_ref().map_or(0, Vec::len);
+            self.rows.insert(Bytes::copy_from_slice(&key), row);
+            Ok(())
+        })?;
+        if self.bytes >= REPLAY_BYTES { self.apply() } else { Ok(()) }
+    }
+
+    fn apply(&mut self) -> Result<()> {
+        let rows = std::mem::take(&mut self.rows);
+        self.bytes = 0;
+        let mut changes = rows.iter().map(|(key, row)| (&key[..], row.as_deref()));
+        let mut counted = changes.by_ref().inspect(|(_, row)| {
+            if let Some(row) = row {
+                count_live(self.segments, row, 1);
+            }
+        });
+        let applied = self.index.apply(&mut counted, &mut |row| count_live(self.segments, row, -1));
+        applied.inspect_err(|error| {
+            self.failed =
+                Some(Error::Io { doing: "replaying", source: std::io::Error::other(error.to_string()) })
+        })
+    }
+}
+
+struct Opening<'a> {
+    options: &'a Options,
+    segments: &'a Arc<Segments>,
+    snapshots: &'a [Snapshot],
+    store: StoreId,
+}
+
+type Ready = (Arc<dyn Index>, Found);
+
+impl Opening<'_> {
+    fn current(&self) -> PathBuf {
+        current(&self.options.index_dir)
+    }
+
+    fn may_believe(&self, checkpoint: &Checkpoint) -> bool {
+        if self.options.rebuild_index {
+            return false;
+        }
+        let Some(identity) = IndexIdentity::of(&self.current()) else { return false };
+        let is_same_life = !self.options.boot_id.is_empty()
+            && checkpoint.boot_id == self.options.boot_id
+            && checkpoint.index == identity;
+        checkpoint.is_clean || is_same_life
+    }
+
+    /// The checkpoint for an index that has reached `head`.
+    fn mark(&self, head: Head) -> Result<()> {
+        let checkpoint = Checkpoint {
+            is_clean: false,
+            boot_id: self.options.boot_id.clone(),
+            index: IndexIdentity::of(&self.current()).unwrap_or_default(),
+            head,
+            live: live_bytes(self.segments),
+        };
+        checkpoint.write(&*self.options.disk, &self.options.dir, &self.store)
+    }
+
+    /// Opens the index that is there and brings it to the log's end; `None` when it is not to be believed after all.
+    fn replay(&self, checkpoint: &Checkpoint) -> Result<Option<Ready>> {
+        if checkpoint.is_clean {
+            // Before the index is touched: from here on a power cut may leave anything in it.
+            let unclean = Checkpoint {
+                is_clean: false,
+                boot_id: self.options.boot_id.clone(),
+                index: IndexIdentity::of(&self.current()).unwrap_or_default(),
+                ..checkpoint.clone()
+            };
+            unclean.write(&*self.options.disk, &self.options.dir, &self.store)?;
+        }
+        let opened = index::open(&self.current(), self.options.index_cache_bytes);
+        let index = match opened.and_then(|index| Ok((index.get(APPLYING_KEY)?, index))) {
+            Ok((mark, index)) => {
+                let applied = parse_applying(mark.as_deref(), &self.store);
+                let fits = applied.is_some_and(|applied| {
+                    applied >= checkpoint.head.position
+                        && (!checkpoint.is_clean || applied == checkpoint.head.position)
+                });
+                if !fits {
+                    tracing::warn!("the index does not fit its checkpoint; it will be built again");
+                    return Ok(None);
+                }
+                (index, applied)
+            }
+            Err(error) => return distrust(error),
+        };
+        let (index, applied) = index;
+        for (segment, live) in &checkpoint.live {
+            if let Some(segment) = self.segments.get(*segment) {
+                let live = i64::try_from(*live).unwrap_or(i64::MAX);
+                segment.live_bytes.store(live, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+        let mut replay = Replay {
+            index: &*index,
+            segments: self.segments,
+            rows: std::collections::BTreeMap::new(),
+            bytes: 0,
+            failed: None,
+        };
+        let Head { position, place } = checkpoint.head;
+        let read = read_log(self.segments, place, position, &mut |frame| replay.take(frame));
+        let read = read.and_then(|found| replay.apply().map(|()| found));
+        match (read, replay.failed) {
+            (_, Some(error)) => distrust(error),
+            (Err(error), None) => Err(error),
+            (Ok(found), None) if applied > Some(found.position) => {
+                tracing::warn!("the index is ahead of the log; it will be built again");
+                Ok(None)
+            }
+            (Ok(found), None) => Ok(Some((index, found))),
+        }
+    }
+
+    /// Sets the index aside and builds a new one from the newest snapshot that can be read and the log since.
+    fn rebuild(&self, checkpoint: Option<&Checkpoint>) -> Result<Ready> {
+        set_aside(&self.options.index_dir).map_err(|e| Error::io("setting the index aside", e))?;
+        let mut first_error = None;
+        for base in self.snapshots.iter().rev().map(Some).chain([None]) {
+            match self.rebuild_from(base, checkpoint) {
+                Ok(ready) => return Ok(ready),
+                Err(error @ Error::Corrupt { .. }) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the index cannot be built from here"
+                    );
+                    first_error.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(first_error.unwrap_or_else(|| Error::Corrupt { what: "nothing to build the index from".into() }))
+    }
+
+    fn rebuild_from(&self, base: Option<&Snapshot>, checkpoint: Option<&Checkpoint>) -> Result<Ready> {
+        let from = base.map_or_else(Head::default, |snapshot| snapshot.head);
+        let mut sorter = Sorter::new(&self.options.index_dir);
+        let found = read_log(self.segments, from.place, from.position, &mut |frame| {
+            put_frame_rows(frame, &mut sorter)
+        })?;
+        let promised = self.snapshots.iter().map(|snapshot| snapshot.head.position);
+        let promised = promised.chain(checkpoint.map(|checkpoint| checkpoint.head.position)).max();
+        require(found.position, promised)?;
+
+        // A partial index has no mark of its own and is never believed.
+        std::fs::remove_dir_all(self.current())
+            .or_else(missing_is_fine)
+            .map_err(|e| Error::io("building the index", e))?;
+        let index = index::open(&self.current(), self.options.index_cache_bytes)?;
+        for segment in self.segments.all() {
+            segment.live_bytes.store(0, std::sync::atomic::Ordering::Relaxed);
+        }
+        let rows = base.map(|base| snapshot::open(&*self.options.disk, &self.options.dir, &self.store, base));
+        let mut rows = rows.transpose()?;
+        let mut chunk: Vec<(Bytes, Bytes)> = Vec::with_capacity(CHUNK_ROWS);
+        let source = rows.as_mut().map(|rows| Box::new(rows) as Box<dyn super::merge::Source + '_>);
+        sorter.merge(source, &mut |key, row| {
+            count_live(self.segments, row, 1);
+            chunk.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(row)));
+            if chunk.len() == CHUNK_ROWS { insert(&*index, &mut chunk) } else { Ok(()) }
+        })?;
+        insert(&*index, &mut chunk)?;
+        require(found.position, rows.and_then(|rows| rows.last))?;
+        finish_index(&*index, &self.store, found.position)?;
+        index::sync_files(&self.current())?;
+        Ok((index, found))
+    }
+}
+
+fn insert(index: &dyn Index, chunk: &mut Vec<(Bytes, Bytes)>) -> Result<()> {
+    let mut rows = chunk.iter().map(|(key, row)| (&key[..], Some(&row[..])));
+    index.apply(&mut rows, &mut |_| {})?;
+    chunk.clear();
+    Ok(())
+}
+
+/// A position that a checkpoint or a snapshot calls durable has to be in the log.
+fn require(found: Position, promised: Option<Position>) -> Result<()> {
+    match promised {
+        Some(promised) if found < promised => Err(Error::Corrupt {
+            what: format!("the log ends at position {}, but {} was durable", found.0, promised.0),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// An index that fails is built again, except where a new one would fail as well.
+fn distrust(error: Error) -> Result<Option<Ready>> {
+    match error {
+        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => Err(Error::NoSpace),
+        Error::NoSpace => Err(Error::NoSpace),
+        error => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the index failed; it will be built again"
+            );
+            Ok(None)
+        }
+    }
+}
+
+fn missing_is_fine(error: std::io::Error) -> std::io::Result<()> {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    }
+}
+
+/// Keeps the distrusted index for who wants to look at it, but only one.
+fn set_aside(index_dir: &Path) -> std::io::Result<()> {
+    let (current, aside) = (current(index_dir), index_dir.join("aside"));
+    if !current.exists() {
+        return Ok(());
+    }
+    match std::fs::symlink_metadata(&aside) {
+        Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(&aside)?,
+        Ok(_) => std::fs::remove_file(&aside)?,
+        Err(e) => missing_is_fine(e)?,
+    }
+    RealDisk.rename(&current, &aside)?;
+    RealDisk.sync_dir(index_dir)
+}
