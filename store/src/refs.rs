@@ -1,217 +1,32 @@
 //! References: which owner uses which blob, as rows; and what a commit has to check and write when that changes.
 //!
-//! Key layout (first byte = table; a blob's key is kind 0 + SHA-256 or kind 1 + upload id):
-//!
-//! | key | value |
-//! |---|---|
-//! | `b` blob | [`BlobRow`]: place, size, first 8 owners, state |
-//! | `b` blob 0x01 | the bytes of an inline blob, beside its row |
-//! | `b` blob 0x02 owner | an owner beyond the first 8; empty value |
-//! | `c` blob | the blob may have lost its last owner: the sweep looks |
-//! | `u` due ms (8, big-endian) blob | condemned, to be removed from then on |
-//! | `d` file name | the file belongs to no row any more and is to be unlinked |
-//! | `p` file name | the file is in use by the blob in the value, which its name does not tell |
-//!
-//! Decisions ([`decide`], [`decide_sweep`]) are pure; the model check in `refs/model.rs` runs the same functions.
-//! Promises: every commit that adds or removes an owner checks the row it decided on (`At` or `Absent`), so it and a
-//! sweep of the same blob exclude each other. A blob without owners has a candidate or due row.
+//! The rows are in `refs/rows.rs`. Decisions ([`decide`], [`decide_sweep`]) are pure; the model check in
+//! `refs/model.rs` runs the same functions. Promises: every commit that adds or removes an owner checks the row it
+//! decided on (`At` or `Absent`), so it and a sweep of the same blob exclude each other. A blob without owners has a
+//! candidate or due row.
+
+#[cfg(test)]
+mod model;
+mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use coffre_kv::{Check, Kv, Position, Write};
-use serde::{Deserialize, Serialize};
 
-use crate::blob::{Place, parse_name};
-use crate::digest::Sha256;
+pub(crate) use rows::{
+    BlobKey, BlobRow, NewBlob, Owner, State, Stretch, candidate_key, dead_key, dead_writes, due_key,
+    find_row, inline_key, mark_key, owner_key, owners_prefix, parse_blob_key, parse_candidate_key,
+    parse_dead_key, parse_due_key, parse_mark, stretch_key, stretches_prefix,
+};
+
+use crate::blob::Place;
+use crate::codec::keys;
 use crate::object::BlobId;
-use crate::{Error, Result, UploadId};
-
-/// Who refers to a blob: a version, an upload or a manifest.
-pub(crate) type Owner = [u8; 16];
+use crate::{Error, Result};
 
 /// Owners that stand in the blob's own row (design §2.4).
 pub(crate) const OWNERS_IN_ROW_MAX: usize = 8;
-
-pub(crate) const BLOB_TABLE: u8 = b'b';
-pub(crate) const CANDIDATE_TABLE: u8 = b'c';
-pub(crate) const DEAD_TABLE: u8 = b'd';
-pub(crate) const DUE_TABLE: u8 = b'u';
-pub(crate) const MARK_TABLE: u8 = b'p';
-
-const INLINE: u8 = 1;
-const OWNER: u8 = 2;
-
-/// Format byte of the rows here.
-const FORMAT: u8 = 1;
-/// CRC-32C, big-endian, at a row's end.
-const CRC_BYTES: usize = 4;
-
-/// What is known of a blob.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct BlobRow {
-    pub(crate) place: Place,
-    /// Bytes; 0 for a parts file, whose length its extents say.
-    pub(crate) size_bytes: u64,
-    /// The first 8.
-    pub(crate) owners: Vec<Owner>,
-    /// There may be owners in rows of their own. Once true it stays, so that later ones do not touch this row.
-    pub(crate) has_more: bool,
-    pub(crate) state: State,
-}
-
-/// How a blob stands with the sweep and the scrub.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) enum State {
-    /// In use, or just not any more.
-    Live,
-    /// Without owners since then, ms since 1970; goes after the grace.
-    Condemned {
-        /// When the sweep saw it.
-        since_ms: u64,
-    },
-    /// Its bytes are not what they were.
-    Quarantined,
-}
-
-/// What makes a row for a blob that has none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct NewBlob {
-    pub(crate) place: Place,
-    pub(crate) size_bytes: u64,
-    /// The bytes, when the place is `Inline`.
-    pub(crate) inline: Option<Bytes>,
-}
-
-/// The blob's part of a key.
-fn blob_bytes(blob: &BlobId) -> Vec<u8> {
-    match blob {
-        BlobId::Content(Sha256(bytes)) => [&[0], bytes.as_slice()].concat(),
-        BlobId::Parts(UploadId(bytes)) => [&[1], bytes.as_slice()].concat(),
-    }
-}
-
-/// Reads [`blob_bytes`] from the start of `bytes`, and what follows.
-fn parse_blob(bytes: &[u8]) -> Option<(BlobId, &[u8])> {
-    match bytes.split_first()? {
-        (0, rest) => {
-            let (id, rest) = rest.split_first_chunk::<32>()?;
-            Some((BlobId::Content(Sha256(*id)), rest))
-        }
-        (1, rest) => {
-            let (id, rest) = rest.split_first_chunk::<16>()?;
-            Some((BlobId::Parts(UploadId(*id)), rest))
-        }
-        _ => None,
-    }
-}
-
-fn key(table: u8, parts: &[&[u8]]) -> Bytes {
-    let mut key = vec![table];
-    parts.iter().for_each(|part| key.extend_from_slice(part));
-    key.into()
-}
-
-/// The blob's row.
-pub(crate) fn blob_key(blob: &BlobId) -> Bytes {
-    key(BLOB_TABLE, &[&blob_bytes(blob)])
-}
-
-/// The bytes of an inline blob.
-pub(crate) fn inline_key(blob: &BlobId) -> Bytes {
-    key(BLOB_TABLE, &[&blob_bytes(blob), &[INLINE]])
-}
-
-/// Prefix of the owners beyond the first 8.
-pub(crate) fn owners_prefix(blob: &BlobId) -> Bytes {
-    key(BLOB_TABLE, &[&blob_bytes(blob), &[OWNER]])
-}
-
-/// One of them.
-pub(crate) fn owner_key(blob: &BlobId, owner: &Owner) -> Bytes {
-    key(BLOB_TABLE, &[&blob_bytes(blob), &[OWNER], owner])
-}
-
-pub(crate) fn candidate_key(blob: &BlobId) -> Bytes {
-    key(CANDIDATE_TABLE, &[&blob_bytes(blob)])
-}
-
-pub(crate) fn due_key(due_ms: u64, blob: &BlobId) -> Bytes {
-    key(DUE_TABLE, &[&due_ms.to_be_bytes(), &blob_bytes(blob)])
-}
-
-pub(crate) fn dead_key(name: &str) -> Bytes {
-    key(DEAD_TABLE, &[name.as_bytes()])
-}
-
-pub(crate) fn mark_key(name: &str) -> Bytes {
-    key(MARK_TABLE, &[name.as_bytes()])
-}
-
-/// What a key of table `b` is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BlobKey {
-    Row(BlobId),
-    Inline(BlobId),
-    Owner(BlobId, Owner),
-}
-
-/// Reads a key of table `b`; `None` when it is none.
-pub(crate) fn parse_blob_key(key: &[u8]) -> Option<BlobKey> {
-    let (blob, rest) = parse_blob(key.strip_prefix(&[BLOB_TABLE])?)?;
-    match rest.split_first() {
-        None => Some(BlobKey::Row(blob)),
-        Some((&INLINE, [])) => Some(BlobKey::Inline(blob)),
-        Some((&OWNER, owner)) => Some(BlobKey::Owner(blob, owner.try_into().ok()?)),
-        Some(_) => None,
-    }
-}
-
-pub(crate) fn parse_candidate_key(key: &[u8]) -> Option<BlobId> {
-    let (blob, rest) = parse_blob(key.strip_prefix(&[CANDIDATE_TABLE])?)?;
-    rest.is_empty().then_some(blob)
-}
-
-pub(crate) fn parse_due_key(key: &[u8]) -> Option<(u64, BlobId)> {
-    let (due, rest) = key.strip_prefix(&[DUE_TABLE])?.split_first_chunk::<8>()?;
-    let (blob, rest) = parse_blob(rest)?;
-    rest.is_empty().then_some((u64::from_be_bytes(*due), blob))
-}
-
-pub(crate) fn parse_dead_key(key: &[u8]) -> Option<&str> {
-    std::str::from_utf8(key.strip_prefix(&[DEAD_TABLE])?).ok()
-}
-
-impl BlobRow {
-    /// Format byte, postcard, CRC-32C.
-    pub(crate) fn encode(&self) -> Bytes {
-        let mut bytes =
-            postcard::to_extend(self, vec![FORMAT]).expect("a row of plain values always encodes");
-        let crc = crc_fast::crc32_iscsi(&bytes);
-        bytes.extend_from_slice(&crc.to_be_bytes());
-        bytes.into()
-    }
-
-    /// # Errors
-    /// `Corrupt`.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
-        let damaged = |what: &str| Error::Corrupt { what: format!("a blob's row: {what}") };
-        let (body, crc) = bytes.split_last_chunk::<CRC_BYTES>().ok_or_else(|| damaged("too short"))?;
-        if crc_fast::crc32_iscsi(body) != u32::from_be_bytes(*crc) {
-            return Err(damaged("checksum"));
-        }
-        match body.split_first() {
-            Some((&FORMAT, body)) => postcard::from_bytes(body).map_err(|_| damaged("encoding")),
-            Some(_) | None => Err(damaged("a format this version does not know")),
-        }
-    }
-}
-
-/// The blob's row as it is.
-pub(crate) async fn find_row(kv: &dyn Kv, blob: &BlobId) -> Result<Option<(BlobRow, Position)>> {
-    let Some(entry) = kv.get(&blob_key(blob)).await? else { return Ok(None) };
-    Ok(Some((BlobRow::decode(&entry.value)?, entry.position)))
-}
 
 /// What a commit wants to change about one blob.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -241,12 +56,14 @@ pub(crate) enum Refused {
 }
 
 /// What a commit writes about one blob. It always checks that the row is as it was seen.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Effect {
     /// The row from now on, when it changes.
     pub(crate) row: Option<BlobRow>,
     /// Bytes to put beside it.
     pub(crate) inline: Option<Bytes>,
+    /// What a stretch of a parts file is.
+    pub(crate) stretch: Option<Stretch>,
     /// Bytes beside it go.
     pub(crate) drops_inline: bool,
     pub(crate) puts_more: Vec<Owner>,
@@ -308,8 +125,10 @@ fn decide_first(asked: &Asked, in_row_max: usize) -> Result<Effect, Refused> {
         owners,
         has_more: !puts_more.is_empty(),
         state: State::Live,
+        unknown: Vec::new(),
     };
-    Ok(Effect { row: Some(row), inline: new.inline.clone(), puts_more, used_new: true, ..Effect::default() })
+    let (inline, stretch) = (new.inline.clone(), new.stretch);
+    Ok(Effect { row: Some(row), inline, stretch, puts_more, used_new: true, ..Effect::default() })
 }
 
 /// Makes a row fit to be referenced: a condemned one lives again, a damaged one takes the new bytes.
@@ -317,6 +136,7 @@ fn revive(row: &mut BlobRow, asked: &Asked, effect: &mut Effect) -> Result<(), R
     let new = asked.new.as_ref();
     let same_place = new.is_some_and(|new| new.place.file().is_some() && new.place == row.place);
     effect.used_new = same_place;
+    effect.stretch = new.and_then(|new| new.stretch).filter(|_| same_place);
     match (row.state, new) {
         (State::Quarantined, None) => return Err(Refused::Damaged),
         (State::Quarantined, Some(_)) if same_place => return Err(Refused::Damaged),
@@ -339,7 +159,7 @@ fn revive(row: &mut BlobRow, asked: &Asked, effect: &mut Effect) -> Result<(), R
 }
 
 /// What the sweep does with a blob.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum SweepStep {
     /// It has owners: nothing to do.
     Keep,
@@ -427,8 +247,8 @@ impl Changes {
                 Refused::Damaged => Error::Corrupt { what: "a blob is in quarantine".into() },
             })?;
             plan.checks.push(match found {
-                Some((_, position)) => Check::At(blob_key(blob), position),
-                None => Check::Absent(blob_key(blob)),
+                Some((_, position)) => Check::At(keys::blob(blob), position),
+                None => Check::Absent(keys::blob(blob)),
             });
             plan.apply(blob, effect);
         }
@@ -455,21 +275,33 @@ async fn more_owners(
 
 impl RefPlan {
     fn apply(&mut self, blob: &BlobId, effect: Effect) {
-        let Effect { row, inline, drops_inline, puts_more, deletes_more, dead, is_candidate, used_new } =
-            effect;
+        let Effect {
+            row,
+            inline,
+            stretch,
+            drops_inline,
+            puts_more,
+            deletes_more,
+            dead,
+            is_candidate,
+            used_new,
+        } = effect;
         let writes = &mut self.writes;
         if let Some(row) = row {
             if let (true, Some(name)) = (used_new, row.place.file())
-                && needs_mark(name, blob)
+                && rows::needs_mark(name, blob)
             {
-                writes.push(Write::Put(mark_key(name), blob_bytes(blob).into()));
+                writes.push(Write::Put(mark_key(name), keys::blob(blob)));
             }
-            writes.push(Write::Put(blob_key(blob), row.encode()));
+            writes.push(Write::Put(keys::blob(blob), row.encode()));
         }
         match inline {
             Some(bytes) => writes.push(Write::Put(inline_key(blob), bytes)),
             None if drops_inline => writes.push(Write::Delete(inline_key(blob))),
             None => {}
+        }
+        if let Some(stretch) = stretch {
+            writes.push(Write::Put(stretch_key(blob, stretch.offset), stretch.encode()));
         }
         writes.extend(puts_more.iter().map(|owner| Write::Put(owner_key(blob, owner), Bytes::new())));
         writes.extend(deletes_more.iter().map(|owner| Write::Delete(owner_key(blob, owner))));
@@ -483,20 +315,6 @@ impl RefPlan {
             self.used.insert(*blob);
         }
     }
-}
-
-/// The file's name does not tell which blob it holds.
-fn needs_mark(name: &str, blob: &BlobId) -> bool {
-    parse_name(name).is_none_or(|(named, _)| named != *blob)
-}
-
-/// What makes a file dead.
-pub(crate) fn dead_writes(name: &str, blob: &BlobId) -> Vec<Write> {
-    let mut writes = vec![Write::Put(dead_key(name), Bytes::from_static(&[FORMAT]))];
-    if needs_mark(name, blob) {
-        writes.push(Write::Delete(mark_key(name)));
-    }
-    writes
 }
 
 /// As [`Changes`] with one owner more.

@@ -3,6 +3,7 @@
 //! A transfer always may hold one block; its second and third come out of a budget shared by all, so that ten
 //! transfers of any size stay within contract D38 and no transfer waits for another one's client.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -27,11 +28,15 @@ const BLOCKS_PER_TRANSFER: usize = 3;
 pub(super) struct Buffers {
     kept: Mutex<Vec<Vec<u8>>>,
     extra: Arc<Semaphore>,
+    /// Blocks out now, and the most that ever were.
+    out: AtomicUsize,
+    most: AtomicUsize,
 }
 
 impl Default for Buffers {
     fn default() -> Self {
-        Self { kept: Mutex::default(), extra: Arc::new(Semaphore::new(EXTRA_BLOCKS)) }
+        let extra = Arc::new(Semaphore::new(EXTRA_BLOCKS));
+        Self { kept: Mutex::default(), extra, out: AtomicUsize::new(0), most: AtomicUsize::new(0) }
     }
 }
 
@@ -65,6 +70,12 @@ impl Buffers {
         let more = Arc::new(Semaphore::new(BLOCKS_PER_TRANSFER - 1));
         Allowance { buffers: Arc::clone(self), first: Arc::new(Semaphore::new(1)), more }
     }
+
+    /// The most blocks that were out at a time, and how many are kept.
+    #[cfg(test)]
+    pub(super) fn figures(&self) -> (usize, usize) {
+        (self.most.load(Ordering::Relaxed), lock(&self.kept).len())
+    }
 }
 
 impl Allowance {
@@ -78,6 +89,8 @@ impl Allowance {
                 None => Permit(Vec::from_iter(Arc::clone(&self.first).acquire_owned().await)),
             },
         };
+        let out = self.buffers.out.fetch_add(1, Ordering::Relaxed) + 1;
+        self.buffers.most.fetch_max(out, Ordering::Relaxed);
         let memory = lock(&self.buffers.kept).pop();
         let memory = memory.unwrap_or_else(|| vec![0; BLOCK_BYTES + ALIGNMENT]);
         let start = memory.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
@@ -129,6 +142,7 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
+        self.buffers.out.fetch_sub(1, Ordering::Relaxed);
         let mut kept = lock(&self.buffers.kept);
         if kept.len() < KEPT_BLOCKS {
             kept.push(std::mem::take(&mut self.memory));

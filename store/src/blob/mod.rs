@@ -15,7 +15,11 @@ mod pins;
 mod pipeline;
 mod place;
 mod read;
+#[cfg(test)]
+pub(crate) mod rig;
 mod stage;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -26,7 +30,7 @@ use coffre_disk::{Disk, DiskFile};
 use tokio::sync::Semaphore;
 
 pub(crate) use parts::{PartContent, StagedPart};
-pub(crate) use pins::Pins;
+pub(crate) use pins::{Claim, Pins};
 pub(crate) use place::{Place, parse_name};
 pub(crate) use read::slice;
 pub(crate) use stage::{Staged, Wants};
@@ -74,6 +78,8 @@ struct Inner {
     open_files: Mutex<read::OpenFiles>,
     /// Files published whose commit's outcome nobody saw; the sweep judges them against the rows.
     doubtful: Mutex<HashMap<String, BlobId>>,
+    /// One sweep at a time; whether orphans have been looked for since opening.
+    sweeping: Arc<tokio::sync::Mutex<bool>>,
     /// A sync failed in a way that leaves names in doubt: refuse writes until opened again.
     stopped: AtomicBool,
 }
@@ -102,6 +108,7 @@ impl Blobs {
             pins: Pins::default(),
             open_files: Mutex::default(),
             doubtful: Mutex::default(),
+            sweeping: Arc::default(),
             stopped: AtomicBool::new(false),
         };
         let blobs = Self { inner: Arc::new(inner) };
@@ -144,10 +151,76 @@ impl Blobs {
     }
 
     /// Removes a place's file; one that is gone already is fine. The caller has made sure that no row names it.
+    /// How many bytes it had.
     pub(crate) async fn remove(&self, place: &Place) -> Result<u64> {
-        let Place::File { name, .. } = place else { return Ok(0) };
-        let name = name.clone();
+        match place.file() {
+            Some(name) => self.remove_file(name).await,
+            None => Ok(0),
+        }
+    }
+
+    /// The same by name.
+    pub(crate) async fn remove_file(&self, name: &str) -> Result<u64> {
+        let name = name.to_owned();
         self.blocking("removing a blob", move |inner| inner.remove_file(&name)).await
+    }
+
+    /// Moves a file to `quarantine/`; one that is missing is fine.
+    pub(crate) async fn set_aside(&self, name: &str) -> Result<()> {
+        let name = name.to_owned();
+        self.blocking("moving a blob to quarantine", move |inner| {
+            lock(&inner.open_files).forget(&name);
+            match inner.disk.rename(&inner.path_of(&name), &inner.quarantine().join(&name)) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+                Ok(()) | Err(_) => inner.disk.sync_dir(&inner.quarantine()),
+            }
+        })
+        .await
+    }
+
+    /// Adds up to `len` bytes of a file to a hash; how many there were.
+    pub(crate) async fn hash_step(
+        &self,
+        file: &File,
+        offset: u64,
+        len: u64,
+        mut hasher: sha2::Sha256,
+    ) -> Result<(u64, sha2::Sha256)> {
+        let file = Arc::clone(file);
+        self.blocking("scrubbing a blob", move |inner| {
+            let mut buffer = inner.reads.buffer(usize::try_from(len).unwrap_or(usize::MAX));
+            let n = file.read_at(buffer.bytes_mut(), offset)?;
+            sha2::Digest::update(&mut hasher, buffer.bytes_mut().get(..n).unwrap_or_default());
+            Ok((n as u64, hasher))
+        })
+        .await
+    }
+
+    /// The most blocks that were out at a time, and how many are kept.
+    #[cfg(test)]
+    fn blocks(&self) -> (usize, usize) {
+        self.inner.buffers.figures()
+    }
+
+    /// Held by a sweep; says whether orphans have been looked for since opening.
+    pub(crate) fn sweeping(&self) -> Arc<tokio::sync::Mutex<bool>> {
+        Arc::clone(&self.inner.sweeping)
+    }
+
+    /// The directories that hold published and quarantined files.
+    pub(crate) fn dirs(&self) -> Vec<PathBuf> {
+        let blobs = self.inner.dir.join("blobs");
+        (0..=255u8).map(|n| blobs.join(hex::encode([n]))).chain([self.inner.quarantine()]).collect()
+    }
+
+    /// The names of the files in one of them.
+    pub(crate) async fn list(&self, dir: &std::path::Path) -> Result<Vec<String>> {
+        let dir = dir.to_owned();
+        self.blocking("listing blobs", move |inner| {
+            let files = inner.disk.list(&dir)?.into_iter().filter(|entry| !entry.is_dir);
+            Ok(files.map(|entry| entry.name).collect())
+        })
+        .await
     }
 
     /// Takes the files whose commit's outcome nobody saw.

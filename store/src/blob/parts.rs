@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use bytes::Bytes;
 use coffre_disk::Open;
@@ -17,13 +17,13 @@ use super::buffer::ALIGNMENT;
 use super::pipeline::{Pipeline, Target};
 use super::place::{Place, stem};
 use super::stage::{Body, Staged, Wants};
-use super::{Blobs, DIRECT_BYTES_MIN, File, lock};
+use super::{Blobs, DIRECT_BYTES_MIN, File, Inner, lock};
 use crate::digest::{Checksum, Sha256};
 use crate::hasher::{self, Wanted};
 use crate::multipart::PART_BYTES_MIN;
 use crate::object::{BlobId, Extent};
 use crate::put::Claims;
-use crate::refs::NewBlob;
+use crate::refs::{NewBlob, Stretch};
 use crate::{ByteStream, Error, PartNumber, Result, UploadId};
 
 /// Parts files open at a time; the least recently used is closed to new parts beyond. One descriptor each.
@@ -48,12 +48,16 @@ struct PartsFile {
     /// to see that it happened.
     broken: Mutex<bool>,
     last_use: AtomicU64,
+    /// Where the last durable part ends.
+    end: AtomicU64,
+    upload: UploadId,
+    blobs: Weak<Inner>,
 }
 
 /// A slot of a parts file, kept from the others while anything may write to it, and for good once its part is
 /// durable.
 #[derive(Debug)]
-pub(super) struct SlotClaim {
+pub(crate) struct SlotClaim {
     parts: Arc<PartsFile>,
     number: u16,
     keeps: AtomicBool,
@@ -104,6 +108,8 @@ pub(crate) enum PartContent {
         slot: u64,
         /// Where they begin.
         offset: u64,
+        /// Keeps the file from the sweep until the commit's outcome is in the rows.
+        claim: Arc<SlotClaim>,
     },
     /// They are a blob like any other; already published. `None` for no bytes.
     Own(Option<Staged>),
@@ -122,9 +128,10 @@ impl StagedPart {
     /// What the part's commit adds, the upload being the owner.
     pub(crate) fn new_blob(&self) -> Option<(BlobId, NewBlob)> {
         match &self.content {
-            PartContent::Shared { upload, name, .. } => {
+            PartContent::Shared { upload, name, offset, .. } => {
                 let place = Place::File { name: name.clone(), offset: 0, len: 0 };
-                Some((BlobId::Parts(*upload), NewBlob { place, size_bytes: 0, inline: None }))
+                let stretch = Some(Stretch { offset: *offset, len: self.size_bytes, sha256: self.sha256 });
+                Some((BlobId::Parts(*upload), NewBlob { place, size_bytes: 0, inline: None, stretch }))
             }
             PartContent::Own(staged) => staged.as_ref()?.new_blob(),
         }
@@ -195,9 +202,9 @@ impl Blobs {
             // The first part says how long the parts are; all but an upload's last have at least 5 MiB.
             (None, None) if size_bytes < PART_BYTES_MIN => return None,
             (None, None) => {
-                let parts = Arc::new(PartsFile::new(size_bytes));
+                let parts = Arc::new(PartsFile::new(size_bytes, upload, Arc::downgrade(&self.inner)));
                 map.insert(upload, Arc::clone(&parts));
-                self.close_least_used(&mut map);
+                close_least_used(&mut map);
                 parts
             }
         };
@@ -210,18 +217,6 @@ impl Blobs {
             return None;
         }
         Some(Arc::new(SlotClaim { parts, number: number.get(), keeps: AtomicBool::new(false) }))
-    }
-
-    fn close_least_used(&self, map: &mut HashMap<UploadId, Arc<PartsFile>>) {
-        if map.len() <= PARTS_FILES_MAX {
-            return;
-        }
-        let oldest = map.iter().min_by_key(|(_, parts)| parts.last_use.load(Ordering::Relaxed));
-        if let Some(upload) = oldest.map(|(upload, _)| *upload)
-            && let Some(parts) = map.remove(&upload)
-        {
-            self.doubt_parts(upload, &parts);
-        }
     }
 
     async fn take_in_slot(
@@ -254,6 +249,7 @@ impl Blobs {
         hasher::verify(&digests, claims)?;
         // From here on the slot may be committed: nobody writes to it again.
         claim.keeps.store(true, Ordering::Release);
+        parts.end.fetch_max(offset + body.received, Ordering::AcqRel);
         Ok(StagedPart {
             sha256: digests.sha256,
             md5: digests.md5.ok_or(Error::Invalid { what: "MD5" })?,
@@ -261,7 +257,7 @@ impl Blobs {
             checksums: digests.checksums,
             size_bytes: body.received,
             head,
-            content: PartContent::Shared { upload, name: name.clone(), slot: parts.slot, offset },
+            content: PartContent::Shared { upload, name: name.clone(), slot: parts.slot, offset, claim },
         })
     }
 
@@ -283,11 +279,10 @@ impl Blobs {
     /// ends) or aborted (`None`). To be called after that commit.
     pub(crate) fn forget_parts(&self, upload: UploadId, len_bytes: Option<u64>) {
         let Some(parts) = lock(&self.inner.parts.files).remove(&upload) else { return };
-        self.doubt_parts(upload, &parts);
         let (Some(len), Some((_, file))) = (len_bytes, parts.file.get()) else { return };
-        let file = Arc::clone(file);
-        // Cuts the padding of the last block and parts that were not named: who has the file as it is (the mount's
-        // kernel) sees its true end. Nothing depends on it.
+        let (file, len) = (Arc::clone(file), len.max(parts.end.load(Ordering::Acquire)));
+        // Cuts the padding behind the last part: who has the file as it is (the mount's kernel) sees its true end.
+        // Nothing depends on it. Parts that were not named stay, the scrub knows them.
         self.remove_soon(move |_| {
             if file.len_bytes()? > len {
                 file.set_len(len)?;
@@ -295,11 +290,22 @@ impl Blobs {
             file.set_read_only()
         });
     }
+}
 
-    /// Leaves the file to the sweep, which removes it when no row names it.
-    fn doubt_parts(&self, upload: UploadId, parts: &PartsFile) {
-        if let Some((name, _)) = parts.file.get() {
-            self.doubt(name.clone(), BlobId::Parts(upload));
+fn close_least_used(map: &mut HashMap<UploadId, Arc<PartsFile>>) {
+    if map.len() > PARTS_FILES_MAX {
+        let oldest = map.iter().min_by_key(|(_, parts)| parts.last_use.load(Ordering::Relaxed));
+        if let Some(upload) = oldest.map(|(upload, _)| *upload) {
+            map.remove(&upload);
+        }
+    }
+}
+
+impl Drop for PartsFile {
+    /// Nobody can write or commit to it any more: the sweep removes it when no row names it.
+    fn drop(&mut self) {
+        if let (Some((name, _)), Some(inner)) = (self.file.get(), self.blobs.upgrade()) {
+            lock(&inner.doubtful).insert(name.clone(), BlobId::Parts(self.upload));
         }
     }
 }
@@ -326,13 +332,16 @@ impl Drop for Doubt<'_> {
 }
 
 impl PartsFile {
-    fn new(slot: u64) -> Self {
+    fn new(slot: u64, upload: UploadId, blobs: Weak<Inner>) -> Self {
         Self {
             slot,
             file: tokio::sync::OnceCell::new(),
             taken: Mutex::default(),
             broken: Mutex::new(false),
             last_use: AtomicU64::new(0),
+            end: AtomicU64::new(0),
+            upload,
+            blobs,
         }
     }
 }

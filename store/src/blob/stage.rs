@@ -94,7 +94,7 @@ impl Staged {
             Content::Published { name, .. } => (self.file_place(name), None),
             Content::Staging(_) | Content::Settled => return None,
         };
-        Some((self.blob(), NewBlob { place, size_bytes: self.size_bytes, inline }))
+        Some((self.blob(), NewBlob { place, size_bytes: self.size_bytes, inline, stretch: None }))
     }
 
     /// Says how the commit ended, once it is known: whether a row names this place now. If none does its file is

@@ -1,6 +1,8 @@
 //! Looking after what is stored: gc, scrub, check, rebuild.
 
+pub(crate) mod gc;
 mod manifests;
+pub(crate) mod scrub;
 
 use crate::{Result, Store};
 
@@ -45,16 +47,6 @@ pub struct Checked {
 }
 
 impl Store {
-    /// Sweeps what has no reference; `force` does not wait out the grace time (contract D39).
-    pub async fn gc(&self, _force: bool) -> Result<Freed> {
-        todo!("written next")
-    }
-
-    /// Re-hashes every blob at no more than `bytes_per_second`.
-    pub async fn scrub(&self, _bytes_per_second: u64) -> Result<Scrubbed> {
-        todo!("written next")
-    }
-
     /// Compares references, usage, views and blob files with the versions, which are the truth. Changes nothing.
     pub async fn check(&self) -> Result<Checked> {
         todo!("written next")
