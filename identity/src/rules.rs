@@ -138,4 +138,4 @@ fn is_user(segment: &str, principal: &Principal) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
