@@ -50,12 +50,11 @@ impl Identity {
     /// `None` from then on.
     pub async fn bootstrap(&self) -> Result<Option<FirstAdmin>> {
         for _ in 0..ATTEMPTS {
-            if let Some(row) = self.kv().get(&codec::key(Kind::FirstAdmin, &[])).await? {
-                return self.open_pending(&row.value).map(Some);
-            }
             let users = Scan::forward(Range::prefix(codec::key(Kind::User, &[]))).keys_only();
+            // Users first: the row came in the same commit as the first of them.
             if !self.kv().rows(users, 1).await?.is_empty() {
-                return Ok(None);
+                let row = self.kv().get(&codec::key(Kind::FirstAdmin, &[])).await?;
+                return row.map(|row| self.open_pending(&row.value)).transpose();
             }
             match self.make_first_admin().await {
                 Ok(admin) => return Ok(Some(admin)),
