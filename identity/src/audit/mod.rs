@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use coffre_kv::{Changes, Commit, Kv, Position, Wait, Write, follower_key};
+use coffre_kv::{Change, Changes, Commit, Kv, Position, Wait, Write, follower_key};
 use coffre_store::Clock;
 use coffre_store::watch::Note;
 use serde::{Deserialize, Serialize};
@@ -147,8 +147,7 @@ impl Audit {
         let (lines, position) = match self.kv.changes(Position(place.position), BATCH).await? {
             Changes::Items(changes) => {
                 let position = changes.last().map_or(place.position, |change| change.position.0);
-                let lines = changes.iter().filter(|change| !change.note.is_empty());
-                (lines.map(|change| line(change.position, &change.note)).collect(), position)
+                (changes.iter().flat_map(lines).collect(), position)
             }
             Changes::Gone { oldest } => (self.gap(place, oldest), oldest.0),
         };
@@ -255,12 +254,14 @@ impl Audit {
     }
 }
 
-fn line(position: Position, note: &[u8]) -> Line {
-    let note = Note::decode(note).unwrap_or_else(|| {
-        tracing::error!(position = position.0, "a change's note is of a format this version does not know");
-        unreadable(0)
-    });
-    Line { position: position.0, note }
+/// A change's lines: one, or for a batch of deletes one for each key.
+fn lines(change: &Change) -> Vec<Line> {
+    let position = change.position.0;
+    if !change.note.is_empty() && Note::decode(&change.note).is_none() {
+        tracing::error!(position, "a change's note is of a format this version does not know");
+        return vec![Line { position, note: unreadable(0) }];
+    }
+    Note::lines(change).into_iter().map(|note| Line { position, note }).collect()
 }
 
 /// Stands in the log where nothing better is known: a hole would say that nothing happened.

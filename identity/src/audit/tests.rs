@@ -330,6 +330,15 @@ async fn reading_filters_and_pages_newest_first() {
 }
 
 #[tokio::test]
+async fn a_note_of_a_newer_version_still_leaves_a_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let kv: Arc<dyn Kv> = Arc::new(Memory::new());
+    commit(&kv, Bytes::from_static(&[99, 1, 2, 3])).await;
+    let page = audit(&kv, dir.path(), Faults::default()).read(Filter::default(), 1, 10).await.unwrap();
+    assert_eq!((page.total, page.lines[0].note.action.as_str()), (1, "UnreadableNote"));
+}
+
+#[tokio::test]
 async fn a_damaged_line_costs_only_itself() {
     let dir = tempfile::tempdir().unwrap();
     let kv: Arc<dyn Kv> = Arc::new(Memory::new());
