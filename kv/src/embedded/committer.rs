@@ -27,6 +27,9 @@ use crate::{Commit, Error, Position, Result, Wait};
 /// What was answered `Ordered` is durable after this long at the latest.
 const UNSYNCED_MAX: Duration = Duration::from_secs(1);
 
+/// With nothing unsynced there is nothing to wake up for.
+const IDLE_MAX: Duration = Duration::from_hours(1);
+
 /// Answers held back until the group is logged and applied.
 enum Answer {
     Commit(oneshot::Sender<Result<Position>>, Result<Position>),
@@ -63,7 +66,7 @@ impl Committer {
         match run {
             Ok(Ok(())) => return,
             Ok(Err(error)) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the store has stopped")
+                tracing::error!(error = &error as &dyn std::error::Error, "the store has stopped");
             }
             Err(_) => tracing::error!("the store has stopped: the committer panicked"),
         }
@@ -71,7 +74,9 @@ impl Committer {
     }
 
     fn serve(&mut self) -> Result<()> {
-        while let Some(requests) = self.shared.queue.take(UNSYNCED_MAX) {
+        loop {
+            let patience = if self.log.is_dirty() { UNSYNCED_MAX } else { IDLE_MAX };
+            let Some(requests) = self.shared.queue.take(patience) else { break };
             // A drop without close is like a death of the process: what waits is not begun.
             if self.shared.is_dropped() {
                 return Ok(());
@@ -82,7 +87,8 @@ impl Committer {
                 self.serve_group(requests)?;
             }
         }
-        if self.shared.is_dropped() { Ok(()) } else { self.sync() }
+        let has_failed = *self.shared.poisoned.borrow();
+        if has_failed || self.shared.is_dropped() { Ok(()) } else { self.sync() }
     }
 
     fn sync(&mut self) -> Result<()> {

@@ -78,6 +78,10 @@ pub(super) fn open(options: &Options) -> Result<Opened> {
     };
     let (index, found, how) = if let Some((index, found)) = believed {
         let is_clean = checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.is_clean);
+        if is_clean {
+            // Who wanted to look at the old one has had a whole run of the store to do so.
+            remove_aside(&options.index_dir).map_err(io)?;
+        }
         (index, found, if is_clean { "clean" } else { "replayed" })
     } else {
         let (index, found) = opening.rebuild(checkpoint.as_ref())?;
@@ -185,7 +189,7 @@ struct Replay<'a> {
     segments: &'a Segments,
     rows: std::collections::BTreeMap<Bytes, Option<Vec<u8>>>,
     bytes: usize,
-    /// What the index answered when it failed; it is built again then.
+    /// What the index answered when it failed, apart from what reading the log answers: only then it is built again.
     failed: Option<Error>,
 }
 
@@ -209,9 +213,9 @@ impl Replay<'_> {
             }
         });
         let applied = self.index.apply(&mut counted, &mut |row| count_live(self.segments, row, -1));
-        applied.inspect_err(|error| {
-            self.failed =
-                Some(Error::Io { doing: "replaying", source: std::io::Error::other(error.to_string()) })
+        applied.map_err(|error| {
+            self.failed = Some(error);
+            Error::Stopped
         })
     }
 }
@@ -314,7 +318,16 @@ impl Opening<'_> {
         set_aside(&self.options.index_dir).map_err(|e| Error::io("setting the index aside", e))?;
         let mut first_error = None;
         for base in self.snapshots.iter().rev().map(Some).chain([None]) {
-            match self.rebuild_from(base, checkpoint) {
+            let built = match self.rebuild_from(base, checkpoint) {
+                Err(Error::NoSpace) => {
+                    // What was set aside is the first to make room.
+                    remove_aside(&self.options.index_dir)
+                        .map_err(|e| Error::io("removing the old index", e))?;
+                    self.rebuild_from(base, checkpoint)
+                }
+                built => built,
+            };
+            match built {
                 Ok(ready) => return Ok(ready),
                 Err(error @ Error::Corrupt { .. }) => {
                     tracing::warn!(
@@ -403,17 +416,26 @@ fn missing_is_fine(error: std::io::Error) -> std::io::Result<()> {
     }
 }
 
+fn aside(index_dir: &Path) -> PathBuf {
+    index_dir.join("aside")
+}
+
+fn remove_aside(index_dir: &Path) -> std::io::Result<()> {
+    let aside = aside(index_dir);
+    match std::fs::symlink_metadata(&aside) {
+        Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(&aside),
+        Ok(_) => std::fs::remove_file(&aside),
+        Err(e) => missing_is_fine(e),
+    }
+}
+
 /// Keeps the distrusted index for who wants to look at it, but only one.
 fn set_aside(index_dir: &Path) -> std::io::Result<()> {
-    let (current, aside) = (current(index_dir), index_dir.join("aside"));
+    let (current, aside) = (current(index_dir), aside(index_dir));
     if !current.exists() {
         return Ok(());
     }
-    match std::fs::symlink_metadata(&aside) {
-        Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(&aside)?,
-        Ok(_) => std::fs::remove_file(&aside)?,
-        Err(e) => missing_is_fine(e)?,
-    }
+    remove_aside(index_dir)?;
     RealDisk.rename(&current, &aside)?;
     RealDisk.sync_dir(index_dir)
 }
