@@ -1,15 +1,18 @@
-//! Tests of the engine as a whole.
+//! Tests of the engine as a whole: which index is believed, that one built again is the same, compaction under
+//! readers, and room.
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use coffre_disk::RealDisk;
+use coffre_disk::{DirEntry, Disk, DiskExt, DiskFile, Open, RealDisk, Space};
+use sha2::{Digest, Sha256};
 
 use super::{Embedded, Options};
-use crate::{Commit, Kv, KvExt, Position, Range, Scan, Wait, Write};
+use crate::{Changes, Check, Commit, Error, Kv, KvExt, Position, Range, Scan, Wait, Write, follower_key};
 
-/// Small segments and frequent checkpoints, so that little data meets every path.
+/// Small segments, and no checkpoint but those asked for, so that little data meets every path.
 fn options(dir: &Path) -> Options {
     Options {
         segment_bytes: 64 * 1024,
@@ -18,6 +21,10 @@ fn options(dir: &Path) -> Options {
         reserve_bytes: 0,
         ..Options::new(Arc::new(RealDisk), dir.join("kv"), dir.join("index"))
     }
+}
+
+fn open(dir: &Path) -> Embedded {
+    Embedded::open(options(dir)).unwrap()
 }
 
 fn put(key: impl Into<Bytes>, value: impl Into<Bytes>) -> Write {
@@ -34,12 +41,47 @@ async fn everything(kv: &Embedded) -> Vec<(Bytes, Bytes, Position)> {
     rows.into_iter().map(|(key, entry)| (key, entry.value, entry.position)).collect()
 }
 
+/// A hash over all rows and positions.
+async fn hash(kv: &Embedded) -> Vec<u8> {
+    let mut hash = Sha256::new();
+    for (key, value, position) in everything(kv).await {
+        for part in [&key[..], &value[..]] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        hash.update(position.0.to_le_bytes());
+    }
+    hash.finalize().to_vec()
+}
+
+/// Some of everything: small and large values, replaced and deleted ones, counters.
+async fn work(kv: &Embedded, from: u32, count: u32) {
+    for n in from..from + count {
+        let len = match n % 7 {
+            0 => 9000,
+            3 => 1025,
+            5 => 1024,
+            _ => 40,
+        };
+        let mut writes = vec![
+            put((n % 97).to_be_bytes().to_vec(), vec![n.to_le_bytes()[0]; len]),
+            put(&b"hot"[..], n.to_be_bytes().to_vec()),
+            Write::Add(Bytes::from_static(b"sum"), i64::from(n)),
+        ];
+        if n % 5 == 0 {
+            writes.push(Write::Delete(((n + 13) % 97).to_be_bytes().to_vec().into()));
+        }
+        writes.dedup_by(|a, b| a.key() == b.key());
+        commit(kv, writes, if n % 16 == 0 { Wait::Durable } else { Wait::Ordered }).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn keeps_the_contract() {
     let dirs = std::sync::Mutex::new(Vec::new());
     let make = || {
         let dir = tempfile::tempdir().unwrap();
-        let kv: Arc<dyn Kv> = Arc::new(Embedded::open(options(dir.path())).unwrap());
+        let kv: Arc<dyn Kv> = Arc::new(open(dir.path()));
         dirs.lock().unwrap().push(dir);
         kv
     };
@@ -47,27 +89,354 @@ async fn keeps_the_contract() {
 }
 
 #[tokio::test]
-async fn comes_back_after_close_after_a_drop_and_rebuilt() {
+async fn comes_back_after_a_close_after_a_drop_and_rebuilt() {
     let dir = tempfile::tempdir().unwrap();
-    let mut expected = Vec::new();
+    let mut expected = None;
     for (n, how) in ["new", "replayed", "clean", "rebuilt", "replayed", "clean"].into_iter().enumerate() {
         let rebuild_index = how == "rebuilt";
         let kv = Embedded::open(Options { rebuild_index, ..options(dir.path()) }).unwrap();
         assert_eq!(kv.stats().opened, Some(how), "open {n}");
-        assert_eq!(everything(&kv).await, expected, "open {n}");
-        for i in 0..40_u8 {
-            let n = u8::try_from(n).unwrap();
-            let big = vec![i; if i % 4 == 0 { 5000 } else { 30 }];
-            let writes = vec![
-                put(vec![n, i], big),
-                put(&b"hot"[..], vec![n, i]),
-                Write::Delete(vec![n.wrapping_sub(1), i].into()),
-            ];
-            commit(&kv, writes, if i % 8 == 0 { Wait::Durable } else { Wait::Ordered }).await;
+        if let Some(expected) = expected {
+            assert_eq!(hash(&kv).await, expected, "open {n}");
         }
-        expected = everything(&kv).await;
-        if how == "replayed" || how == "rebuilt" && n == 9 {
+        work(&kv, u32::try_from(n).unwrap() * 100, 100).await;
+        if n == 2 {
+            kv.checkpoint().unwrap();
+            work(&kv, 1000, 50).await;
+        }
+        expected = Some(hash(&kv).await);
+        if how == "replayed" {
             kv.close().await.unwrap();
         }
     }
+}
+
+/// Ends a store like a power cut would, as far as opening can tell: another boot.
+fn other_boot(dir: &Path) -> Options {
+    Options { boot_id: "another boot".into(), ..options(dir) }
+}
+
+#[tokio::test]
+async fn only_a_clean_end_or_the_same_boot_is_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let kv = open(dir.path());
+    work(&kv, 0, 60).await;
+    let expected = hash(&kv).await;
+    drop(kv);
+    let kv = Embedded::open(other_boot(dir.path())).unwrap();
+    assert_eq!((kv.stats().opened, hash(&kv).await), (Some("rebuilt"), expected.clone()));
+    kv.close().await.unwrap();
+    let kv = open(dir.path());
+    assert_eq!((kv.stats().opened, hash(&kv).await), (Some("clean"), expected.clone()), "in any boot");
+    drop(kv);
+    let unknown = Options { boot_id: String::new(), ..options(dir.path()) };
+    let kv = Embedded::open(unknown.clone()).unwrap();
+    assert_eq!(kv.stats().opened, Some("rebuilt"), "without a boot id nothing is known");
+    drop(kv);
+    let kv = Embedded::open(unknown).unwrap();
+    assert_eq!((kv.stats().opened, hash(&kv).await), (Some("rebuilt"), expected));
+}
+
+#[tokio::test]
+async fn an_index_that_is_missing_or_broken_is_built_again() {
+    type Break = fn(&Path);
+    let breaks: [(&str, Break); 8] = [
+        ("all gone", |index| std::fs::remove_dir_all(index.parent().unwrap()).unwrap()),
+        ("gone", |index| std::fs::remove_dir_all(index).unwrap()),
+        ("empty", |index| {
+            std::fs::remove_dir_all(index).unwrap();
+            std::fs::create_dir(index).unwrap();
+        }),
+        ("a file in its place", |index| {
+            std::fs::remove_dir_all(index).unwrap();
+            std::fs::write(index, b"not a directory").unwrap();
+        }),
+        ("no data file", |index| std::fs::remove_file(index.join("db")).unwrap()),
+        ("an empty data file", |index| std::fs::File::create(index.join("db")).map(drop).unwrap()),
+        ("a cut data file", |index| {
+            let file = std::fs::OpenOptions::new().write(true).open(index.join("db")).unwrap();
+            file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+        }),
+        ("a garbage data file", |index| {
+            let file = std::fs::OpenOptions::new().write(true).open(index.join("db")).unwrap();
+            let len = usize::try_from(file.metadata().unwrap().len()).unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&file, &vec![0x5A; len], 0).unwrap();
+        }),
+    ];
+    for (what, broken) in breaks {
+        for clean in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let kv = open(dir.path());
+            work(&kv, 0, 300).await;
+            kv.checkpoint().unwrap();
+            let expected = hash(&kv).await;
+            if clean {
+                kv.close().await.unwrap();
+            }
+            drop(kv);
+            broken(&super::open::current(&dir.path().join("index")));
+            let kv = open(dir.path());
+            assert_eq!(kv.stats().opened, Some("rebuilt"), "{what}, clean: {clean}");
+            assert_eq!(hash(&kv).await, expected, "{what}, clean: {clean}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_left_over_of_sleds_does_not_keep_it_from_opening() {
+    let dir = tempfile::tempdir().unwrap();
+    let kv = open(dir.path());
+    work(&kv, 0, 20).await;
+    kv.close().await.unwrap();
+    let index = super::open::current(&dir.path().join("index"));
+    std::fs::write(index.join("snap.00000000000000FF.generating"), b"").unwrap();
+    assert_eq!(open(dir.path()).stats().opened, Some("clean"));
+}
+
+#[tokio::test]
+async fn a_rebuild_from_snapshots_is_the_same_and_damaged_ones_have_a_substitute() {
+    let dir = tempfile::tempdir().unwrap();
+    let kv = open(dir.path());
+    work(&kv, 0, 400).await;
+    kv.snapshot().unwrap();
+    work(&kv, 400, 400).await;
+    kv.snapshot().unwrap();
+    work(&kv, 800, 100).await;
+    let expected = hash(&kv).await;
+    drop(kv);
+    let snapshots = super::snapshot::dir(&dir.path().join("kv"));
+    let mut damaged = 0;
+    loop {
+        let kv = Embedded::open(Options { rebuild_index: true, ..options(dir.path()) }).unwrap();
+        assert_eq!(hash(&kv).await, expected, "{damaged} snapshots damaged");
+        drop(kv);
+        // The newest whole one next; without any, the log from its beginning.
+        let names = RealDisk.list(&snapshots).unwrap();
+        let Some(name) = names.iter().rev().nth(damaged) else { break };
+        let path = snapshots.join(&name.name);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(path, bytes).unwrap();
+        damaged += 1;
+    }
+    assert_eq!(damaged, 2);
+}
+
+#[tokio::test]
+async fn a_log_that_lost_its_end_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let kv = open(dir.path());
+    work(&kv, 0, 200).await;
+    kv.close().await.unwrap();
+    let log = dir.path().join("kv/log");
+    // The last one with a frame in it; behind it stands the one made ahead.
+    let has_frames = |name: &str| std::fs::read(log.join(name)).unwrap().get(64..68) != Some(&[0; 4][..]);
+    let names = RealDisk.list(&log).unwrap();
+    let last = names.iter().rfind(|entry| has_frames(&entry.name)).unwrap();
+    RealDisk.open(&log.join(&last.name), Open::Write).unwrap().set_len(2000).unwrap();
+    // The clean mark says how far the log reaches.
+    assert!(matches!(Embedded::open(options(dir.path())), Err(Error::Corrupt { .. })));
+    let rebuild = Options { rebuild_index: true, ..options(dir.path()) };
+    assert!(matches!(Embedded::open(rebuild), Err(Error::Corrupt { .. })));
+}
+
+#[tokio::test]
+async fn a_store_in_use_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let kv = open(dir.path());
+    assert!(matches!(Embedded::open(options(dir.path())), Err(Error::InUse)));
+    drop(kv);
+    open(dir.path());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compaction_gives_segments_back_and_readers_notice_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let kv = Arc::new(open(dir.path()));
+    // Few of the values written survive, and those are read all the time.
+    for n in 0..200_u32 {
+        let key = if n % 20 == 0 { format!("keep-{n:03}") } else { format!("churn-{}", n % 3) };
+        commit(&kv, vec![put(key, vec![n.to_le_bytes()[0]; 6000])], Wait::Ordered).await;
+    }
+    let before = everything(&kv).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = (0..3)
+        .map(|_| {
+            let (kv, stop, before) = (Arc::clone(&kv), Arc::clone(&stop), before.clone());
+            tokio::spawn(async move {
+                let mut rounds = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    assert_eq!(everything(&kv).await, before);
+                    for (key, value, position) in &before {
+                        let entry = kv.get(key).await.unwrap().unwrap();
+                        assert_eq!(
+                            (&entry.value, entry.position),
+                            (value, *position),
+                            "a move keeps the position"
+                        );
+                    }
+                    rounds += 1;
+                }
+                rounds
+            })
+        })
+        .collect();
+    let bytes_before = kv.stats().log_bytes.unwrap();
+    assert_eq!(kv.compact().unwrap().segments_removed, 0, "nothing goes without two snapshots");
+    let blocking = {
+        let kv = Arc::clone(&kv);
+        tokio::task::spawn_blocking(move || {
+            let mut removed = 0;
+            // The floor is the older snapshot; each round it moves on. Segments that are read just then wait.
+            for _ in 0..50 {
+                kv.checkpoint().unwrap();
+                let runtime = tokio::runtime::Handle::current();
+                runtime.block_on(commit(&kv, vec![Write::Delete("none".into())], Wait::Ordered));
+                kv.snapshot().unwrap();
+                removed += kv.compact().unwrap().segments_removed;
+            }
+            removed
+        })
+    };
+    let removed = blocking.await.unwrap();
+    stop.store(true, Ordering::Relaxed);
+    for reader in readers {
+        assert!(reader.await.unwrap() > 0);
+    }
+    let bytes_after = kv.stats().log_bytes.unwrap();
+    assert!(
+        removed >= 10 && bytes_after * 2 < bytes_before,
+        "{removed} removed, {bytes_before} → {bytes_after}"
+    );
+    assert_eq!(everything(&kv).await, before);
+    match kv.changes(Position(0), 10).await.unwrap() {
+        Changes::Gone { oldest } => {
+            let Changes::Items(items) = kv.changes(oldest, 1).await.unwrap() else {
+                panic!("from the oldest on")
+            };
+            assert_eq!(items[0].position, Position(oldest.0 + 1));
+        }
+        Changes::Items(items) => panic!("the beginning is gone, but {} came", items.len()),
+    }
+    drop(kv);
+    for rebuild_index in [false, true] {
+        let kv = Embedded::open(Options { rebuild_index, ..options(dir.path()) }).unwrap();
+        assert_eq!(everything(&kv).await, before, "rebuilt: {rebuild_index}");
+    }
+}
+
+#[tokio::test]
+async fn a_follower_keeps_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let kv = open(dir.path());
+    commit(&kv, vec![put(follower_key("audit"), 5_u64.to_be_bytes().to_vec())], Wait::Ordered).await;
+    for round in 0..4 {
+        work(&kv, round * 100, 100).await;
+        kv.checkpoint().unwrap();
+        kv.snapshot().unwrap();
+        assert_eq!(kv.compact().unwrap().segments_removed, 0);
+    }
+    assert!(matches!(kv.changes(Position(5), 1).await.unwrap(), Changes::Items(items) if items.len() == 1));
+    commit(&kv, vec![Write::Delete(follower_key("audit"))], Wait::Ordered).await;
+    assert!(kv.compact().unwrap().segments_removed > 0, "with the follower goes what only it needed");
+}
+
+/// A disk whose free space is what the test says.
+#[derive(Debug)]
+struct Roomy {
+    free_bytes: AtomicU64,
+}
+
+impl Disk for Roomy {
+    fn open(&self, path: &Path, how: Open) -> std::io::Result<Arc<dyn DiskFile>> {
+        RealDisk.open(path, how)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> std::io::Result<()> {
+        RealDisk.remove(path)
+    }
+    fn create_dir_all(&self, path: &Path) -> std::io::Result<()> {
+        RealDisk.create_dir_all(path)
+    }
+    fn list(&self, dir: &Path) -> std::io::Result<Vec<DirEntry>> {
+        RealDisk.list(dir)
+    }
+    fn sync_dir(&self, dir: &Path) -> std::io::Result<()> {
+        RealDisk.sync_dir(dir)
+    }
+    fn space(&self, _path: &Path) -> std::io::Result<Space> {
+        let free_bytes = self.free_bytes.load(Ordering::Relaxed);
+        Ok(Space { free_bytes, total_bytes: free_bytes })
+    }
+}
+
+#[tokio::test]
+async fn the_reserve_is_for_those_who_may_and_work_resumes_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(Roomy { free_bytes: AtomicU64::new(1 << 30) });
+    let options =
+        Options { disk: Arc::clone(&disk) as Arc<dyn Disk>, reserve_bytes: 1 << 20, ..options(dir.path()) };
+    let kv = Embedded::open(options).unwrap();
+    work(&kv, 0, 10).await;
+    let big = |n: u32| vec![put(format!("big-{n}"), vec![1; 50_000])];
+    let ordinary = |n| Commit { writes: big(n), ..Commit::default() };
+    disk.free_bytes.store(1 << 19, Ordering::Relaxed);
+    assert!(matches!(kv.commit(ordinary(0)).await, Err(Error::NoSpace)));
+    // Over several segments, so that one has to be made of the reserve.
+    for n in 0..5 {
+        let freeing = Commit { may_use_reserve: true, ..ordinary(n) };
+        kv.commit(freeing).await.unwrap();
+        assert!(matches!(kv.commit(ordinary(100)).await, Err(Error::NoSpace)));
+    }
+    assert_eq!(kv.get(b"big-100").await.unwrap(), None, "nothing happened");
+    disk.free_bytes.store(1 << 30, Ordering::Relaxed);
+    for n in 5..10 {
+        kv.commit(ordinary(n)).await.unwrap();
+    }
+    assert!(!*kv.poisoned().borrow());
+    let expected = hash(&kv).await;
+    drop(kv);
+    let kv = open(dir.path());
+    assert_eq!(hash(&kv).await, expected);
+}
+
+#[tokio::test]
+async fn checks_see_the_group_before_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let kv = Arc::new(open(dir.path()));
+    let mut tasks = Vec::new();
+    for n in 0..64_u8 {
+        let kv = Arc::clone(&kv);
+        tasks.push(tokio::spawn(async move {
+            let checks = vec![Check::PrefixEmpty("p/".into()), Check::AtMost("n".into(), 0)];
+            let writes = vec![put(vec![b'p', b'/', n], "x"), Write::Add("n".into(), 1)];
+            kv.commit(Commit { checks, writes, ..Commit::default() }).await.is_ok()
+        }));
+    }
+    let mut won = 0;
+    for task in tasks {
+        won += usize::from(task.await.unwrap());
+    }
+    assert_eq!((won, everything(&kv).await.len()), (1, 2));
+}
+
+#[tokio::test]
+async fn a_half_built_index_is_never_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let kv = open(dir.path());
+    work(&kv, 0, 100).await;
+    let expected = hash(&kv).await;
+    drop(kv);
+    // As a death in the middle of a rebuild leaves it: rows, in the same boot, and no mark.
+    let index = super::open::current(&dir.path().join("index"));
+    let half = super::index::open(&index, 1 << 20).unwrap();
+    half.apply(&mut std::iter::once((&b""[..], None)), &mut |_| {}).unwrap();
+    drop(half);
+    let kv = open(dir.path());
+    assert_eq!((kv.stats().opened, hash(&kv).await), (Some("rebuilt"), expected));
+    kv.close().await.unwrap();
+    assert!(RealDisk.read_whole(&dir.path().join("kv/checkpoint")).unwrap().is_some());
 }
