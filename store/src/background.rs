@@ -34,6 +34,16 @@ impl Background {
         self.pending.notify_one();
     }
 
+    /// Ends the tasks where they are, as the death of the process would.
+    #[cfg(test)]
+    pub(crate) async fn kill(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
+            task.abort();
+            drop(task.await);
+        }
+    }
+
     /// Ends the tasks: each finishes the step it is in.
     pub(crate) async fn close(&self) {
         self.stop.send_replace(true);

@@ -186,6 +186,7 @@ impl Store {
     /// `QuotaExceeded`, `NoSpace`, `Stopped`, `Corrupt`. What lost a race is no error but [`Turn::Lost`].
     pub(crate) async fn commit(&self, bucket: &BucketName, plan: Plan, note: Option<&Note>) -> Result<Turn> {
         let Parts { mut checks, mut writes, growth, refs, may_use_reserve } = plan.finish();
+        let _gate = self.inner.gate.read().await;
         let refs = match refs.plan(&**self.inner.kv()).await {
             Ok(refs) => refs,
             // a blob that was to be shared has gone: what referred to it has changed

@@ -25,6 +25,8 @@ pub mod get;
 mod hasher;
 mod incoming;
 pub mod list;
+#[cfg(test)]
+mod model;
 pub mod multipart;
 pub mod name;
 pub mod object;
@@ -233,6 +235,9 @@ pub(crate) struct Inner {
     pub(crate) filing_serials: Serials,
     pub(crate) bucket_numbers: Serials,
     pub(crate) background: Background,
+    /// Who changes what rows derive from holds the read side while it commits; check and rebuild, which compare them,
+    /// the write side. Taken last, held over nothing but the commit.
+    pub(crate) gate: Arc<tokio::sync::RwLock<()>>,
 }
 
 impl Store {
@@ -258,6 +263,7 @@ impl Store {
             filing_serials: Serials::new("filing"),
             bucket_numbers: Serials::sparse("bucket"),
             background: Background::new(),
+            gate: Arc::default(),
         };
         let store = Self { inner: Arc::new(inner) };
         store.make_built_in().await?;

@@ -28,6 +28,7 @@ impl Store {
     }
 
     async fn release_manifest(&self, id: UploadId, due_since: Position) -> Result<()> {
+        let _gate = self.inner.gate.read().await;
         let kv = self.inner.kv();
         let due = keys::manifest_due(id);
         let owners = keys::manifest_owners(id);

@@ -1,10 +1,11 @@
 //! Looking after what is stored: gc, scrub, check, rebuild.
 
+mod check;
 pub(crate) mod gc;
 mod manifests;
 pub(crate) mod scrub;
+mod survey;
 
-use crate::{Result, Store};
 
 /// What gc freed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -44,16 +45,4 @@ pub struct Checked {
     pub blobs: u64,
     /// What is wrong; empty: nothing.
     pub findings: Vec<Finding>,
-}
-
-impl Store {
-    /// Compares references, usage, views and blob files with the versions, which are the truth. Changes nothing.
-    pub async fn check(&self) -> Result<Checked> {
-        todo!("written next")
-    }
-
-    /// Writes references, usage and views anew from the versions; what it mended.
-    pub async fn rebuild(&self) -> Result<Checked> {
-        todo!("written next")
-    }
 }

@@ -1,0 +1,191 @@
+//! The model: a key's history is a list.
+
+use std::collections::BTreeMap;
+
+use coffre_disk::seed::Random;
+
+use crate::name::VersionId;
+use crate::object::Versioning;
+
+/// Keys of each bucket. The second bucket is `files`, whose keys are places; the third is never versioned.
+pub(super) const BUCKETS: [(&str, [&str; 4]); 3] = [
+    ("bucket", ["a", "a\0b", "é/ü//x", "z"]),
+    ("files", ["client/c1/facture/x.pdf", "client/c1/facture/2024/y.pdf", "general/image/z.png", "loose"]),
+    ("plain", ["a", "b", "c", "d"]),
+];
+
+/// Sizes around what is inline (64 in these tests), and a few different contents of each.
+const SIZES: [usize; 6] = [0, 3, 64, 65, 3_000, 9_000];
+
+/// One entry of a history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) is_null: bool,
+    /// `None`: a delete marker.
+    pub(super) content: Option<Content>,
+}
+
+/// What a version holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Content {
+    pub(super) bytes: Vec<u8>,
+    pub(super) tags: Vec<(String, String)>,
+}
+
+/// A place: bucket and key by number.
+pub(super) type Spot = (usize, usize);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Naive {
+    pub(super) versioning: BTreeMap<usize, Versioning>,
+    /// Oldest first; never an empty list.
+    pub(super) histories: BTreeMap<Spot, Vec<Entry>>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Op {
+    Put { at: Spot, bytes: Vec<u8>, is_new_only: bool },
+    Delete { at: Spot },
+    DeleteMany { ats: Vec<Spot> },
+    DeleteVersion { at: Spot, id: VersionId, index: usize },
+    DeleteNull { at: Spot },
+    Copy { from: Spot, to: Spot },
+    Rename { from: Spot, to: Spot },
+    Tags { at: Spot, value: String },
+    TagsOfVersion { at: Spot, id: VersionId, index: usize, value: String },
+    SetVersioning { bucket: usize, versioning: Versioning },
+    Sweep,
+    Crash,
+}
+
+/// Where each entry's id stands: by place and index in the history.
+pub(super) type IdsOf = BTreeMap<Spot, Vec<VersionId>>;
+
+impl Op {
+    pub(super) fn random(random: &mut Random, model: &Naive, ids: &IdsOf) -> Self {
+        let bucket = random.index(BUCKETS.len());
+        let at = (bucket, random.index(4));
+        let other = (bucket, random.index(4));
+        let anywhere = (random.index(BUCKETS.len()), random.index(4));
+        let version = ids.get(&at).filter(|ids| !ids.is_empty()).map(|ids| {
+            let index = random.index(ids.len());
+            (ids[index], index)
+        });
+        let bytes = vec![u8::try_from(random.below(2)).unwrap(); SIZES[random.index(SIZES.len())]];
+        match random.below(100) {
+            0..30 => Self::Put { at, bytes, is_new_only: random.chance(15) },
+            30..38 => Self::Delete { at },
+            38..42 => {
+                Self::DeleteMany { ats: (0..random.below(6)).map(|_| (bucket, random.index(4))).collect() }
+            }
+            42..54 => match version {
+                Some((id, index)) => Self::DeleteVersion { at, id, index },
+                None => Self::DeleteNull { at },
+            },
+            54..58 => Self::DeleteNull { at },
+            58..66 => Self::Copy { from: anywhere, to: at },
+            66..76 => Self::Rename { from: at, to: other },
+            76..81 => Self::Tags { at, value: random.below(9).to_string() },
+            81..86 => match version {
+                Some((id, index)) if model.histories[&at][index].content.is_some() => {
+                    Self::TagsOfVersion { at, id, index, value: random.below(9).to_string() }
+                }
+                _ => Self::Tags { at, value: String::new() },
+            },
+            86..89 if bucket < 2 => {
+                let versioning = [Versioning::Enabled, Versioning::Suspended][random.index(2)];
+                Self::SetVersioning { bucket, versioning }
+            }
+            86..94 => Self::Sweep,
+            _ => Self::Crash,
+        }
+    }
+}
+
+impl Naive {
+    fn versioning(&self, at: Spot) -> Versioning {
+        self.versioning.get(&at.0).copied().unwrap_or_default()
+    }
+
+    pub(super) fn current(&self, at: Spot) -> Option<&Content> {
+        self.histories.get(&at)?.last()?.content.as_ref()
+    }
+
+    /// Whether the store answers with success.
+    pub(super) fn allows(&self, op: &Op) -> bool {
+        match op {
+            Op::Put { at, is_new_only, .. } => !is_new_only || self.current(*at).is_none(),
+            Op::Copy { from, to } => self.current(*from).is_some() && from != to,
+            Op::Rename { from, .. } | Op::Tags { at: from, .. } => self.current(*from).is_some(),
+            _ => true,
+        }
+    }
+
+    pub(super) fn apply(&mut self, op: &Op) {
+        if !self.allows(op) {
+            return;
+        }
+        match op {
+            Op::Put { at, bytes, .. } => self.put(*at, Content { bytes: bytes.clone(), tags: Vec::new() }),
+            Op::Delete { at } => self.delete(*at),
+            Op::DeleteMany { ats } => ats.iter().for_each(|at| self.delete(*at)),
+            Op::DeleteVersion { at, index, .. } => {
+                self.histories.get_mut(at).unwrap().remove(*index);
+            }
+            Op::DeleteNull { at } => self.drop_null(*at),
+            Op::Copy { from, to } => self.put(*to, self.current(*from).unwrap().clone()),
+            Op::Rename { from, to } => {
+                if from != to {
+                    let content = self.current(*from).unwrap().clone();
+                    self.delete(*from);
+                    self.put(*to, content);
+                }
+            }
+            Op::Tags { at, value } => {
+                let last = self.histories.get_mut(at).unwrap().last_mut().unwrap();
+                last.content.as_mut().unwrap().tags = tags(value);
+            }
+            Op::TagsOfVersion { at, index, value, .. } => {
+                let entry = &mut self.histories.get_mut(at).unwrap()[*index];
+                entry.content.as_mut().unwrap().tags = tags(value);
+            }
+            Op::SetVersioning { bucket, versioning } => {
+                self.versioning.insert(*bucket, *versioning);
+            }
+            Op::Sweep | Op::Crash => {}
+        }
+        self.histories.retain(|_, history| !history.is_empty());
+    }
+
+    fn put(&mut self, at: Spot, content: Content) {
+        self.push(at, Some(content));
+    }
+
+    fn delete(&mut self, at: Spot) {
+        if self.versioning(at) == Versioning::Off {
+            self.histories.remove(&at);
+        } else {
+            self.push(at, None);
+        }
+    }
+
+    fn push(&mut self, at: Spot, content: Option<Content>) {
+        let versioning = self.versioning(at);
+        if versioning != Versioning::Enabled {
+            self.drop_null(at);
+        }
+        let is_null = versioning != Versioning::Enabled;
+        self.histories.entry(at).or_default().push(Entry { is_null, content });
+    }
+
+    fn drop_null(&mut self, at: Spot) {
+        if let Some(history) = self.histories.get_mut(&at) {
+            history.retain(|entry| !entry.is_null);
+        }
+    }
+}
+
+/// An object's tags from a value; none from an empty one.
+pub(super) fn tags(value: &str) -> Vec<(String, String)> {
+    if value.is_empty() { Vec::new() } else { vec![("k".to_owned(), value.to_owned())] }
+}

@@ -1,0 +1,291 @@
+//! A store on the model engine and the model disk, that can lose power; and its contents in the model's words.
+
+use std::collections::BTreeMap;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+
+use coffre_disk::Disk;
+use coffre_disk::power::PowerDisk;
+use coffre_kv::memory::Memory;
+use coffre_kv::{Kv, KvExt, Range, Scan};
+use futures_util::TryStreamExt;
+
+use super::naive::{BUCKETS, Content, Entry, IdsOf, Naive, Op, Spot, tags};
+use crate::bucket::Setting;
+use crate::codec::keys;
+use crate::codec::object::{decode_history, decode_version};
+use crate::condition::{Conditions, ETagCondition};
+use crate::copy::CopyObject;
+use crate::delete::{DeleteObject, DeleteOne};
+use crate::get::GetObject;
+use crate::object::{
+    At, Attributes, Bucket, BuiltInNames, Circumstances, Door, HistoryEntry, Principal, Version,
+};
+use crate::put::{Claims, PutObject};
+use crate::rename::Replace;
+use crate::{
+    Ask, Authority, Clock, Cx, Decision, Ids, Options, Result, Store, Unlimited, VersionId, VersionRef,
+};
+
+/// Largest inline blob of these tests.
+const INLINE_MAX: u64 = 64;
+/// Grace of these tests.
+const GRACE_MS: u64 = 1_000;
+
+#[derive(Debug)]
+pub(super) struct Hands(AtomicU64);
+
+impl Hands {
+    pub(super) fn advance(&self, ms: u64) {
+        self.0.fetch_add(ms, Ordering::Relaxed);
+    }
+}
+
+impl Clock for Hands {
+    fn now_ms(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Ids that no other opening gives out, and that do not sort by age, as no code may rely on it.
+#[derive(Debug)]
+struct Scattered(AtomicU64);
+
+impl Ids for Scattered {
+    fn next(&self) -> [u8; 16] {
+        let n = self.0.fetch_add(1, Ordering::Relaxed);
+        let scattered = n.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (u128::from(scattered) << 64 | u128::from(n)).to_be_bytes()
+    }
+}
+
+#[derive(Debug)]
+struct Everybody;
+
+impl Authority for Everybody {
+    fn decide(&self, _: &Ask<'_>) -> Decision {
+        Decision::Allow
+    }
+}
+
+pub(super) struct Rig {
+    pub(super) kv: Arc<Memory>,
+    disk: PowerDisk,
+    pub(super) clock: Arc<Hands>,
+    ids: Arc<Scattered>,
+}
+
+/// What a store shows.
+pub(super) struct Shown {
+    pub(super) naive: Naive,
+    pub(super) ids: IdsOf,
+}
+
+impl Rig {
+    pub(super) fn new(seed: u64) -> Self {
+        let disk = PowerDisk::new();
+        // who opens a store gives it a directory that is there to stay
+        disk.create_dir_all("/store".as_ref()).unwrap();
+        disk.sync_all();
+        Self {
+            kv: Arc::new(Memory::new()),
+            disk,
+            clock: Arc::new(Hands(AtomicU64::new(1_000_000))),
+            ids: Arc::new(Scattered(AtomicU64::new(seed << 20))),
+        }
+    }
+
+    pub(super) async fn open(&self) -> Store {
+        let name = |name: &str| name.parse().unwrap();
+        let kv: Arc<dyn Kv> = Arc::clone(&self.kv) as _;
+        let store = Store::open(Options {
+            kv,
+            disk: Arc::new(self.disk.clone()),
+            dir: "/store".into(),
+            clock: Arc::clone(&self.clock) as _,
+            ids: Arc::clone(&self.ids) as _,
+            authority: Arc::new(Everybody),
+            quota: Arc::new(Unlimited),
+            inline_max: INLINE_MAX,
+            grace_ms: GRACE_MS,
+            reserve_bytes: 0,
+            direct_io: false,
+            built_in: BuiltInNames {
+                filing: name("files"),
+                gateway: name("gateway"),
+                media: name("media"),
+                companies: name("companies"),
+            },
+        });
+        store.await.unwrap()
+    }
+
+    pub(super) async fn make_buckets(&self, store: &Store) {
+        for (bucket, _) in BUCKETS.iter().filter(|(name, _)| *name != "files") {
+            store.create_bucket(&cx(), bucket.parse().unwrap(), None).await.unwrap();
+        }
+    }
+
+    /// The process dies and the disk forgets what was not synced. The rows are kept: each of them was durable.
+    pub(super) async fn cut(&mut self, store: Store, seed: u64) {
+        store.inner.background.kill().await;
+        drop(store);
+        self.disk = self.disk.cut(seed);
+    }
+
+    /// Does it, or drops it after so many polls: `None`.
+    pub(super) async fn perform(&self, store: &Store, op: &Op, polls: Option<u64>) -> Option<Result<()>> {
+        let work = pin!(perform(store, op));
+        match polls {
+            None => Some(work.await),
+            Some(polls) => polled(work, polls).await,
+        }
+    }
+
+    /// A key's entries, oldest first.
+    async fn entries(&self, bucket: &Bucket, at: Spot) -> Vec<HistoryEntry> {
+        let key = place(at).key;
+        let mut entries = Vec::new();
+        let scan = Scan::backward(Range::prefix(keys::versions(bucket.id, &key)));
+        for (_, row) in self.kv.rows(scan, usize::MAX).await.unwrap() {
+            entries.push(decode_history(&row.value).unwrap());
+        }
+        if let Some(row) = self.kv.get(&keys::head(bucket.id, &key)).await.unwrap() {
+            entries.push(HistoryEntry::Version(Box::new(decode_version(&row.value).unwrap())));
+        }
+        entries
+    }
+
+    /// The ids of a key's entries.
+    pub(super) async fn ids_at(&self, bucket: &Bucket, at: Spot) -> Vec<VersionId> {
+        self.entries(bucket, at).await.iter().map(HistoryEntry::id).collect()
+    }
+
+    /// All entries of all keys, with their bytes.
+    pub(super) async fn dump(&self, store: &Store) -> Shown {
+        let mut shown = Shown { naive: Naive::default(), ids: BTreeMap::new() };
+        for (b, (bucket, spots)) in BUCKETS.iter().enumerate() {
+            let bucket = store.find_bucket(&bucket.parse().unwrap()).await.unwrap().value;
+            if bucket.versioning != crate::object::Versioning::Off {
+                shown.naive.versioning.insert(b, bucket.versioning);
+            }
+            for (k, _) in spots.iter().enumerate() {
+                let at = (b, k);
+                let entries = self.entries(&bucket, at).await;
+                let mut history = Vec::new();
+                for entry in &entries {
+                    let content = match entry {
+                        HistoryEntry::DeleteMarker(_) => None,
+                        HistoryEntry::Version(version) => Some(content(store, at, version).await),
+                    };
+                    history.push(Entry { is_null: entry.is_null(), content });
+                }
+                if !history.is_empty() {
+                    shown.naive.histories.insert(at, history);
+                    shown.ids.insert(at, entries.iter().map(HistoryEntry::id).collect());
+                }
+            }
+        }
+        shown
+    }
+}
+
+async fn content(store: &Store, at: Spot, version: &Version) -> Content {
+    let get = GetObject {
+        at: place(at),
+        version: Some(VersionRef::Id(version.id)),
+        conditions: Conditions::default(),
+        range: None,
+    };
+    let (found, bytes) = store.get(&cx(), get).await.unwrap();
+    let pieces: Vec<_> = bytes.try_collect().await.unwrap();
+    Content { bytes: pieces.concat(), tags: found.version.attributes.tags }
+}
+
+/// Polls so many times, then lets go.
+async fn polled<F: Future>(mut work: Pin<&mut F>, mut polls: u64) -> Option<F::Output> {
+    std::future::poll_fn(|context| {
+        if polls == 0 {
+            return Poll::Ready(None);
+        }
+        polls -= 1;
+        work.as_mut().poll(context).map(Some)
+    })
+    .await
+}
+
+pub(super) fn cx() -> Cx {
+    Cx {
+        principal: Arc::new(Principal::system()),
+        door: Door::S3,
+        request_id: "test".into(),
+        now_ms: 0,
+        circumstances: Arc::new(Circumstances::default()),
+    }
+}
+
+pub(super) fn place((bucket, key): Spot) -> At {
+    let (bucket, keys) = BUCKETS[bucket];
+    At { bucket: bucket.parse().unwrap(), key: keys[key].parse().unwrap() }
+}
+
+pub(super) async fn perform(store: &Store, op: &Op) -> Result<()> {
+    let cx = &cx();
+    let none = Conditions::default;
+    match op.clone() {
+        Op::Put { at, bytes, is_new_only } => {
+            let if_none_match = is_new_only.then_some(ETagCondition::Any);
+            let size_bytes = Some(bytes.len() as u64);
+            let body = futures_util::stream::once(async move { Ok(bytes.into()) });
+            let put = PutObject {
+                at: place(at),
+                attributes: Attributes::default(),
+                body: Box::pin(body),
+                size_bytes,
+                claims: Claims::default(),
+                conditions: Conditions { if_none_match, ..none() },
+            };
+            store.put(cx, put).await.map(drop)
+        }
+        Op::Delete { at } => delete(store, at, None).await,
+        Op::DeleteVersion { at, id, .. } => delete(store, at, Some(VersionRef::Id(id))).await,
+        Op::DeleteNull { at } => delete(store, at, Some(VersionRef::Null)).await,
+        Op::DeleteMany { ats } => {
+            let Some(first) = ats.first() else { return Ok(()) };
+            let bucket = place(*first).bucket;
+            let one = |at| DeleteOne { key: place(at).key, version: None, conditions: none() };
+            let answers = store.delete_many(cx, &bucket, ats.into_iter().map(one).collect()).await?;
+            answers.into_iter().try_for_each(|answer| answer.map(drop))
+        }
+        Op::Copy { from, to } => {
+            let copy = CopyObject {
+                source: place(from),
+                source_version: None,
+                source_conditions: none(),
+                target: place(to),
+                target_conditions: none(),
+                attributes: None,
+                tags: None,
+                compute: None,
+            };
+            store.copy(cx, copy).await.map(drop)
+        }
+        Op::Rename { from, to } => store.rename(cx, place(from), place(to).key, Replace::Yes).await.map(drop),
+        Op::Tags { at, value } => store.set_tags(cx, place(at), None, tags(&value)).await.map(drop),
+        Op::TagsOfVersion { at, id, value, .. } => {
+            store.set_tags(cx, place(at), Some(VersionRef::Id(id)), tags(&value)).await.map(drop)
+        }
+        Op::SetVersioning { bucket, versioning } => {
+            let name = BUCKETS[bucket].0.parse().unwrap();
+            store.set_bucket(cx, &name, Setting::Versioning(versioning)).await.map(drop)
+        }
+        Op::Sweep | Op::Crash => Ok(()),
+    }
+}
+
+async fn delete(store: &Store, at: Spot, version: Option<VersionRef>) -> Result<()> {
+    let delete = DeleteObject { at: place(at), version, conditions: Conditions::default() };
+    store.delete(&cx(), delete).await.map(drop)
+}
