@@ -6,7 +6,6 @@ mod manifests;
 pub(crate) mod scrub;
 mod survey;
 
-
 /// What gc freed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Freed {
