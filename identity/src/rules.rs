@@ -14,7 +14,7 @@
 //! Listing a built-in bucket is open to every user: its rows are then decided one by one, as `GetObject`.
 
 use coffre_store::object::{Bucket, BuiltIn, Door, Principal, Version, Who};
-use coffre_store::{Action, Ask, Decision};
+use coffre_store::{Action, Ask, Decision, UserId};
 
 use crate::policy::action::{is_listing, is_of_object};
 use crate::policy::{Policy, Verdict};
@@ -111,9 +111,10 @@ fn by_key(ask: &Ask<'_>, place: BuiltIn, principal: &Principal) -> bool {
     let key = ask.key.unwrap_or_default();
     let mut segments = key.split('/');
     let first = segments.next().unwrap_or_default();
-    // Of nobody yet, or the caller's.
-    let is_free_or_own =
-        ask.existing.is_none_or(|version| version.owner.is_some() && version.owner == principal.user());
+    // Of nobody yet, or the caller's: the version there, and the upload asked about.
+    let is_callers = |owner: Option<UserId>| owner.is_some() && owner == principal.user();
+    let is_free_or_own = ask.existing.is_none_or(|version| is_callers(version.owner))
+        && ask.initiator.is_none_or(|initiator| is_callers(Some(initiator)));
     match place {
         BuiltIn::Filing if first == "client" => {
             let client = segments.next().unwrap_or_default();

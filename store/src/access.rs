@@ -1,7 +1,7 @@
 //! Putting the question to [`crate::Authority`], and what its answers mean as errors.
 
 use crate::error::{Error, Missing, Result};
-use crate::name::{BucketName, ObjectKey};
+use crate::name::{BucketName, ObjectKey, UserId};
 use crate::object::{Bucket, Door, Version};
 use crate::plan::Placed;
 use crate::{Action, Ask, Cx, Decision, Store};
@@ -29,7 +29,26 @@ impl Store {
         key: Option<&str>,
         existing: Option<&Version>,
     ) -> Result<()> {
-        match self.inner.options.authority.decide(&Ask { cx, action, bucket: Some(bucket), key, existing }) {
+        self.put_question(&Ask { cx, action, bucket: Some(bucket), key, existing, initiator: None })
+    }
+
+    /// May they list, complete or abort this upload, or add parts to it? Where keys belong to who puts something
+    /// there, an upload is its initiator's as an object is its owner's.
+    #[expect(dead_code, reason = "asked by multipart.rs")]
+    pub(crate) fn ask_upload(
+        &self,
+        cx: &Cx,
+        action: Action,
+        bucket: &Bucket,
+        key: &ObjectKey,
+        initiator: Option<UserId>,
+    ) -> Result<()> {
+        let key = Some(key.as_str());
+        self.put_question(&Ask { cx, action, bucket: Some(bucket), key, existing: None, initiator })
+    }
+
+    fn put_question(&self, ask: &Ask<'_>) -> Result<()> {
+        match self.inner.options.authority.decide(ask) {
             Decision::Allow => Ok(()),
             Decision::Deny => Err(Error::Denied),
             Decision::Hide => Err(Error::Hidden),
@@ -68,7 +87,14 @@ impl Store {
 
     /// What is answered for something that is not there: only who may list the bucket learns that (contract D36).
     pub(crate) fn missing(&self, cx: &Cx, bucket: &Bucket, key: &ObjectKey, missing: Missing) -> Error {
-        match self.ask(cx, Action::ListBucket, bucket, Some(key), None) {
+        // In a built-in bucket everyone may list what is theirs; whether a key of others is there is not told.
+        let answer = match bucket.place {
+            None => self.ask(cx, Action::ListBucket, bucket, Some(key), None),
+            Some(_) => self
+                .ask(cx, Action::ListBucket, bucket, Some(key), None)
+                .and_then(|()| self.ask(cx, Action::GetObject, bucket, Some(key), None)),
+        };
+        match answer {
             Ok(()) => Error::NotFound(missing),
             Err(_) if cx.door == Door::S3 => Error::Denied,
             Err(_) => Error::Hidden,

@@ -50,7 +50,14 @@ impl Store {
         name: BucketName,
         owner: Option<crate::UserId>,
     ) -> Result<Bucket> {
-        let ask = Ask { cx, action: Action::CreateBucket, bucket: None, key: None, existing: None };
+        let ask = Ask {
+            cx,
+            action: Action::CreateBucket,
+            bucket: None,
+            key: None,
+            existing: None,
+            initiator: None,
+        };
         if self.inner.options.authority.decide(&ask) != Decision::Allow {
             return Err(Error::Denied);
         }
@@ -151,7 +158,14 @@ impl Store {
         after: &str,
         limit: usize,
     ) -> Result<BucketsPage> {
-        let ask = Ask { cx, action: Action::ListAllMyBuckets, bucket: None, key: None, existing: None };
+        let ask = Ask {
+            cx,
+            action: Action::ListAllMyBuckets,
+            bucket: None,
+            key: None,
+            existing: None,
+            initiator: None,
+        };
         if self.inner.options.authority.decide(&ask) != Decision::Allow {
             return Err(Error::Denied);
         }

@@ -143,6 +143,8 @@ pub struct Ask<'a> {
     pub key: Option<&'a str>,
     /// The version that is there, where the action reads, overwrites or deletes one.
     pub existing: Option<&'a Version>,
+    /// Who began the multipart upload that is asked about; `None`: it is not about one.
+    pub initiator: Option<UserId>,
 }
 
 /// The answer to [`Ask`].

@@ -101,6 +101,7 @@ impl Store {
                     bucket: Some(&bucket),
                     key: Some(key),
                     existing,
+                    initiator: None,
                 };
                 authority.decide(&ask) == Decision::Allow
             });

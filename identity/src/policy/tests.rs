@@ -73,6 +73,7 @@ impl Question {
             bucket: Some(&bucket),
             key: Some(self.key),
             existing: self.existing.as_ref(),
+            initiator: None,
         };
         policy.judge(&ask, false)
     }

@@ -90,7 +90,14 @@ fn ask(
     existing: Option<&Version>,
 ) -> Decision {
     let cx = cx(who, door);
-    Rules::default().decide(&Ask { cx: &cx, action, bucket: Some(bucket), key: Some(key), existing })
+    Rules::default().decide(&Ask {
+        cx: &cx,
+        action,
+        bucket: Some(bucket),
+        key: Some(key),
+        existing,
+        initiator: None,
+    })
 }
 
 const OF_OBJECTS: [Action; 13] = [
@@ -167,7 +174,7 @@ fn users_make_buckets_and_anonymous_does_not() {
             (Principal::anonymous(), Decision::Deny),
         ] {
             let cx = cx(&who, Door::S3);
-            let asked = Ask { cx: &cx, action, bucket: None, key: None, existing: None };
+            let asked = Ask { cx: &cx, action, bucket: None, key: None, existing: None, initiator: None };
             assert_eq!(Rules::default().decide(&asked), expected, "{action:?} {who:?}");
         }
     }
@@ -259,6 +266,30 @@ fn the_right_to_a_built_in_key_is_derived_from_it() {
     check(Companies, &format!("{}/f/a", id(5)), Some(Some(4)), &[("member", true)]);
     check(Companies, &format!("{}/f/a", id(6)), None, nobody);
     check(Companies, "", None, nobody);
+}
+
+#[test]
+fn an_upload_is_its_initiators_where_the_key_is_of_who_comes_first() {
+    let id = user_id(4).to_string();
+    let media = format!("{id}/a.mp4");
+    let upload = [Action::AbortMultipartUpload, Action::ListMultipartUploadParts, Action::PutObject];
+    for (place, key, initiator, caller, expected) in [
+        (BuiltIn::Filing, "general/devis/a", Some(4), user(4), Decision::Allow),
+        (BuiltIn::Filing, "general/devis/a", Some(4), user(5), Decision::Deny),
+        (BuiltIn::Filing, "general/devis/a", Some(4), admin(9), Decision::Allow),
+        (BuiltIn::Filing, "general/devis/a", Some(4), Principal::anonymous(), Decision::Deny),
+        // Here the key says whose it is.
+        (BuiltIn::Media, media.as_str(), Some(5), user(4), Decision::Allow),
+        (BuiltIn::Media, media.as_str(), Some(5), user(5), Decision::Deny),
+    ] {
+        for action in upload {
+            let (cx, bucket) = (cx(&caller, Door::S3), built_in(place));
+            let initiator = initiator.map(user_id);
+            let ask =
+                Ask { cx: &cx, action, bucket: Some(&bucket), key: Some(key), existing: None, initiator };
+            assert_eq!(Rules::default().decide(&ask), expected, "{place:?} {action:?} {caller:?}");
+        }
+    }
 }
 
 #[test]
@@ -391,8 +422,14 @@ fn a_policy_put_anew_counts_at_the_next_question() {
         [(None, Decision::Deny), (Some(open("k")), Decision::Allow), (Some(open("l")), Decision::Deny)]
     {
         let bucket = Bucket { policy, ..bucket(Some(1)) };
-        let ask =
-            Ask { cx: &cx, action: Action::GetObject, bucket: Some(&bucket), key: Some("k"), existing: None };
+        let ask = Ask {
+            cx: &cx,
+            action: Action::GetObject,
+            bucket: Some(&bucket),
+            key: Some("k"),
+            existing: None,
+            initiator: None,
+        };
         assert_eq!((rules.decide(&ask), rules.decide(&ask)), (expected, expected));
     }
 }
