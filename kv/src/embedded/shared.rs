@@ -19,6 +19,8 @@ use crate::{Commit, Direction, Entry, Error, Position, Result, validate};
 
 /// Places of recent commits, so that followers at the feed's end do not search a segment.
 const MARKS_MAX: usize = 8192;
+/// What a flush of the index may need.
+const INDEX_SPACE_BYTES: u64 = 8 * 1024 * 1024;
 /// A row whose value moved is read again at most so often before it counts as damaged.
 const MOVED_MAX: usize = 64;
 
@@ -252,6 +254,12 @@ impl Shared {
         let index = coffre_disk::RealDisk.space(&self.index_dir).map(|space| space.free_bytes);
         // Where the room cannot be told, a full disk is met when a segment is prepared.
         [log, index].into_iter().flatten().any(|free_bytes| free_bytes < self.reserve_bytes)
+    }
+
+    /// Whether even the index can hardly be written: a checkpoint would fail, and with it the engine.
+    pub(super) fn is_out_of_space(&self) -> bool {
+        let free_bytes = coffre_disk::RealDisk.space(&self.index_dir).map(|space| space.free_bytes);
+        free_bytes.is_ok_and(|free_bytes| free_bytes < self.reserve_bytes.min(INDEX_SPACE_BYTES))
     }
 
     /// Hands a commit to the committer.

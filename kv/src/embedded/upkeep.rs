@@ -59,6 +59,10 @@ fn work(shared: &Arc<Shared>) -> Result<()> {
     if logged < shared.upkeep.due_at.load(Ordering::Relaxed) {
         return Ok(());
     }
+    if shared.is_out_of_space() {
+        // The log has its room already; the index waits until it has some again.
+        return Err(Error::NoSpace);
+    }
     let _turn = shared.upkeep_turn();
     checkpoint::take(shared)?;
     if snapshot::is_due(shared) {

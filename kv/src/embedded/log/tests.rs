@@ -10,7 +10,7 @@ use coffre_disk::{Disk, DiskExt, DiskFile, DiskFileExt, Open};
 use super::frame::{FRAME_HEADER, Kind, Place, parse_commit, put_commit_head, put_write};
 use super::prepare::{Preparer, Sizes};
 use super::recover::{Found, read_log, settle};
-use super::segment::{SEGMENT_HEADER, Segments, file_name};
+use super::segment::{Segments, file_name};
 use super::write::{NoRoom, Writer};
 use crate::{Error, Position, Result};
 
@@ -110,7 +110,7 @@ fn commits_come_back_over_segments_and_restarts() {
         assert_eq!(log.writer().last(), Position(last));
     }
     // A commit larger than a segment has one of its own.
-    log.append(SIZES.segment_bytes as usize * 3);
+    log.append(3 * 16 * 1024);
     log.append(10);
     log.sync();
     let log = log.reopen();
@@ -247,7 +247,7 @@ fn a_newer_version_is_refused_and_kept() {
     log.sync();
     let segment = log.segments.all()[0].number;
     let file = log.file(segment);
-    let mut header = [0; SEGMENT_HEADER as usize];
+    let mut header = [0; 64];
     file.read_exact_at(&mut header, 0).unwrap();
     header[8] = 2;
     let crc = crate::codec::Crc::new().with(&header[..12]).with(&header[16..]).finish();
