@@ -181,6 +181,7 @@ mod tests {
             expected.extend((0..50_u8).map(|n| (vec![n], b"base".to_vec())));
             for n in 0..400_u32 {
                 let key = [u8::try_from(n * 7 % 90).unwrap()];
+                assert!(sorter.pending_bytes < limit_bytes, "what is held in memory is bounded");
                 if n % 5 == 0 {
                     sorter.put(&key, None).unwrap();
                     expected.remove(&key[..]);

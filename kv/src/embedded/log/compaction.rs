@@ -55,7 +55,18 @@ pub(crate) fn compact(shared: &Arc<Shared>) -> Result<Compacted> {
         if u64::try_from(live).unwrap_or(0).saturating_mul(2) >= end.unwrap_or(capacity) {
             continue;
         }
-        done.values_moved += empty(shared, &*index, &segment, end)?;
+        match empty(shared, &*index, &segment, end) {
+            Ok(moved) => done.values_moved += moved,
+            Err(error @ Error::Corrupt { .. }) => {
+                // It stays, for who can mend it; the others need not wait for that.
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "a log segment cannot be compacted"
+                );
+                continue;
+            }
+            Err(error) => return Err(error),
+        }
         drop(segment);
         // An export in progress reads old segments; it is asked again next time.
         let Ok(_held) = shared.segments.hold.try_write() else { break };
