@@ -63,6 +63,8 @@ pub enum Fault {
     Freeze,
     /// Like `Freeze`; if it is a write, a part of it, chosen by the seed, still happens.
     FreezeTorn(u64),
+    /// It answers that it was done and was not. A canary: no program can survive that, so a proof has to notice it.
+    Swallow,
 }
 
 #[derive(Debug)]
@@ -195,6 +197,7 @@ fn judge(state: &Mutex<State>, operation: Operation) -> Verdict {
     state.fired += 1;
     match fault {
         Fault::FailOnce(kind) | Fault::FailFrom(kind) => Verdict::Fail(kind.into()),
+        Fault::Swallow => Verdict::Skip,
         Fault::Freeze => {
             state.frozen = true;
             Verdict::Fail(frozen())
@@ -349,6 +352,10 @@ mod tests {
         disk.heal();
         file.sync_data().unwrap();
         assert_eq!(disk.fired(), 3);
+
+        disk.plan(1, Fault::Swallow);
+        file.write_all_at(b"e", 2).unwrap();
+        assert_eq!(file.len_bytes().unwrap(), 2);
     }
 
     #[test]

@@ -34,6 +34,8 @@ struct World {
     files: BTreeMap<FileId, FileState>,
     dirs: BTreeMap<PathBuf, DirState>,
     next_file: u64,
+    /// The sync that fails is this many further; 0: none.
+    failing_sync: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,6 +118,17 @@ impl PowerDisk {
         for dir in world.dirs.values_mut() {
             dir.sync();
         }
+    }
+
+    /// Lets the n-th [`DiskFile::sync_data`] from now fail as Linux does it: the pages count as clean afterwards, so
+    /// that the bytes can be read but no later sync makes them durable; only writing them again would.
+    pub fn fail_sync(&self, n: u64) {
+        lock(&self.world).failing_sync = n;
+    }
+
+    /// Whether a planned failure of a sync is still to come.
+    pub fn sync_will_fail(&self) -> bool {
+        lock(&self.world).failing_sync > 0
     }
 
     /// The disk as it may come back if the power is cut now. The same seed gives the same disk; this one is not
@@ -463,10 +476,16 @@ impl DiskFile for PowerFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.with(|file| {
-            file.sync();
-            Ok(())
-        })
+        let mut world = lock(&self.world);
+        let fails = world.failing_sync == 1;
+        world.failing_sync = world.failing_sync.saturating_sub(1);
+        let file = world.file(self.id)?;
+        if fails {
+            file.unsynced.clear();
+            return Err(io::Error::other("a planned failure of a sync"));
+        }
+        file.sync();
+        Ok(())
     }
 
     fn start_writeback(&self, _offset: u64, _len_bytes: u64) {}

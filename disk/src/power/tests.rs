@@ -140,6 +140,24 @@ fn a_lost_directory_takes_its_files_along() {
 }
 
 #[test]
+fn after_a_failed_sync_the_next_one_saves_only_what_is_new() {
+    let (disk, file) = with_file(&[1; 2 * BLOCK_BYTES]);
+    disk.fail_sync(2);
+    file.sync_data().unwrap();
+    file.write_all_at(&[2; 10], 0).unwrap();
+    assert!(disk.sync_will_fail());
+    assert!(file.sync_data().is_err());
+    assert!(!disk.sync_will_fail());
+    file.write_all_at(&[3; 10], BLOCK_BYTES as u64).unwrap();
+    file.sync_data().unwrap();
+    assert_eq!(read(&disk, "f").unwrap()[..10], [2; 10], "it can still be read");
+    for seed in CUTS {
+        let after = read(&disk.cut(seed), "f").unwrap();
+        assert_eq!((&after[..10], &after[BLOCK_BYTES..][..10]), ([1; 10].as_slice(), [3; 10].as_slice()));
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_cut() {
     let (disk, file) = with_file(&[1; 9000]);
     file.write_all_at(&[2; 12_000], 5).unwrap();
