@@ -102,32 +102,18 @@ mod tests {
     use super::*;
     use crate::embedded::{Embedded, Options};
 
-    /// Makes engines in folders of their own, with these sizes.
-    async fn embedded_keeps_the_contract(segment_bytes: Option<u64>) {
+    /// With the sizes it has by itself; with small segments it runs among the engine's own tests.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_embedded_engine_keeps_the_contract() {
         let folders = Mutex::new(Vec::new());
         all(&|| {
             let folder = tempfile::tempdir().unwrap();
-            let (dir, index) = (folder.path().join("meta"), folder.path().join("index"));
-            std::fs::create_dir(&dir).unwrap();
-            let mut options = Options::new(Arc::new(RealDisk), dir, index);
+            let mut options =
+                Options::new(Arc::new(RealDisk), folder.path().join("meta"), folder.path().join("index"));
             options.reserve_bytes = 0;
-            if let Some(bytes) = segment_bytes {
-                options.segment_bytes = bytes;
-                options.checkpoint_bytes = bytes / 2;
-            }
             folders.lock().unwrap().push(folder);
             Arc::new(Embedded::open(options).unwrap())
         })
         .await;
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn embedded_as_it_comes() {
-        embedded_keeps_the_contract(None).await;
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn embedded_with_small_segments() {
-        embedded_keeps_the_contract(Some(512 * 1024)).await;
     }
 }

@@ -18,6 +18,7 @@ use super::group::{Decided, Group, count_live};
 use super::index::Index;
 use super::log::frame::{self, FRAME_HEADER, Kind, Place};
 use super::log::write::{NoRoom, Writer};
+use super::mark::{self, Sum};
 use super::queue::{Moving, Request};
 use super::row::{INLINE_BYTES_MAX, IndexRow, Stored, ValueAddress};
 use super::shared::{Head, Shared};
@@ -42,6 +43,8 @@ pub(super) struct Committer {
     index: Arc<dyn Index>,
     log: Writer,
     last_sync: Instant,
+    /// Of all rows of the index.
+    sum: Sum,
 }
 
 /// A group being decided.
@@ -55,8 +58,8 @@ struct Work {
 }
 
 impl Committer {
-    pub(super) fn new(shared: Arc<Shared>, index: Arc<dyn Index>, log: Writer) -> Self {
-        Self { shared, index, log, last_sync: Instant::now() }
+    pub(super) fn new(shared: Arc<Shared>, index: Arc<dyn Index>, log: Writer, sum: Sum) -> Self {
+        Self { shared, index, log, last_sync: Instant::now(), sum }
     }
 
     /// Runs until the queue is closed and empty, or something fails.
@@ -203,20 +206,18 @@ impl Committer {
     /// Brings the group into the index and makes it visible.
     fn apply(&mut self, work: &Work) -> Result<()> {
         let last = self.log.last();
-        let mark = self.shared.applying_row(last);
-        let segments = &self.shared.segments;
-        let rows = work.group.rows().inspect(|(_, row)| {
-            if let Some(row) = row {
+        let (segments, store) = (&self.shared.segments, &self.shared.store);
+        let begin = Head { position: work.begin.0, place: work.begin.1 };
+        let end = Head { position: last, place: self.log.at() };
+        if end != begin {
+            let rows = work.group.rows();
+            for row in rows.values().flatten() {
                 count_live(segments, row, 1);
             }
-        });
-        // First the mark: an index that is ahead of the log can be told by it.
-        let mut rows = std::iter::once((&b""[..], Some(&mark[..]))).chain(rows);
-        let mut replaced = |row: &[u8]| count_live(segments, row, -1);
-        if last > work.begin.0 || self.log.at() != work.begin.1 {
-            self.index.apply(&mut rows, &mut replaced)?;
+            let mut replaced = |row: &[u8]| count_live(segments, row, -1);
+            mark::apply(&*self.index, store, &mut self.sum, (begin, end), rows, &mut replaced)?;
         }
-        self.shared.set_head(Head { position: last, place: self.log.at() });
+        self.shared.set_head(end);
         self.shared.groups.fetch_add(1, Ordering::Relaxed);
         self.note_durable();
         Ok(())

@@ -1,13 +1,13 @@
 //! What a group of commits has decided so far: checks and sums see the index and, over it, the commits of the same group
 //! that came before.
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use bytes::Bytes;
 
 use super::index::{Index, Onward};
 use super::log::segment::Segments;
+use super::mark::Rows;
 use super::row::{IndexRow, Stored, ValueAddress};
 use crate::{
     Check, Commit, Direction, Error, Position, Result, Write, after_prefix, decode_counter, encode_counter,
@@ -16,7 +16,7 @@ use crate::{
 /// Rows decided and not yet applied; `None` is a key that ended.
 #[derive(Default)]
 pub(super) struct Group {
-    rows: BTreeMap<Bytes, Option<Vec<u8>>>,
+    rows: Rows,
 }
 
 /// A commit's write with its result.
@@ -35,8 +35,8 @@ fn no_row() -> Error {
 
 impl Group {
     /// The rows in key order, as the index takes them.
-    pub(super) fn rows(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        self.rows.iter().map(|(key, row)| (&key[..], row.as_deref()))
+    pub(super) fn rows(&self) -> &Rows {
+        &self.rows
     }
 
     /// The row as the commits decided so far leave it.

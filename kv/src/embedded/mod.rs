@@ -14,6 +14,7 @@ mod feed;
 mod group;
 mod index;
 mod log;
+mod mark;
 mod merge;
 mod open;
 mod queue;
@@ -146,7 +147,7 @@ impl Embedded {
             threads: Mutex::new(Vec::new()),
             lock: Mutex::new(Some(opened.lock)),
         };
-        let committer = Committer::new(Arc::clone(&shared), opened.index, log);
+        let committer = Committer::new(Arc::clone(&shared), opened.index, log, opened.sum);
         engine.spawn("kv-commit", move || committer.run())?;
         engine.spawn("kv-upkeep", move || upkeep::run(&shared))?;
         Ok(engine)

@@ -16,11 +16,12 @@ use super::checkpoint::{Checkpoint, IndexIdentity, live_bytes};
 use super::committer::logged_row;
 use super::group::count_live;
 use super::index::{self, Index};
-use super::log::frame::{Kind, StoreId, parse_commit, parse_moves};
+use super::log::frame::{Kind, Place, StoreId, parse_commit, parse_moves};
 use super::log::recover::{Found, read_log, settle};
 use super::log::segment::{Frame, Segments};
+use super::mark::{self, Mark, Sum};
 use super::merge::Sorter;
-use super::shared::{APPLYING_KEY, Head, applying_row, parse_applying};
+use super::shared::Head;
 use super::snapshot::{self, Snapshot};
 use crate::codec::crc32c;
 use crate::{Error, Position, Result};
@@ -44,6 +45,8 @@ pub(super) struct Opened {
     pub(super) lock: Arc<dyn DiskFile>,
     pub(super) segments: Arc<Segments>,
     pub(super) index: Arc<dyn Index>,
+    /// Of all its rows.
+    pub(super) sum: Sum,
     pub(super) snapshots: Vec<Snapshot>,
     pub(super) head: Head,
     pub(super) epoch: u64,
@@ -76,25 +79,26 @@ pub(super) fn open(options: &Options) -> Result<Opened> {
         Some(checkpoint) if opening.may_believe(checkpoint) => opening.replay(checkpoint)?,
         _ => None,
     };
-    let (index, found, how) = if let Some((index, found)) = believed {
+    let (index, found, sum, how) = if let Some((index, found, sum)) = believed {
         let is_clean = checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.is_clean);
         if is_clean {
             // Who wanted to look at the old one has had a whole run of the store to do so.
             remove_aside(&options.index_dir).map_err(io)?;
         }
-        (index, found, if is_clean { "clean" } else { "replayed" })
+        (index, found, sum, if is_clean { "clean" } else { "replayed" })
     } else {
-        let (index, found) = opening.rebuild(checkpoint.as_ref())?;
-        (index, found, if is_new { "new" } else { "rebuilt" })
+        let (index, found, sum) = opening.rebuild(checkpoint.as_ref())?;
+        (index, found, sum, if is_new { "new" } else { "rebuilt" })
     };
     settle(&segments, &found)?;
     let head = Head { position: found.position, place: found.end };
-    finish_index(&*index, &store, head.position)?;
+    finish_index(&*index, &store, head, sum)?;
     opening.mark(head)?;
     Ok(Opened {
         lock,
         segments,
         index,
+        sum,
         snapshots,
         head,
         epoch: epoch.max(found.epoch) + 1,
@@ -104,9 +108,8 @@ pub(super) fn open(options: &Options) -> Result<Opened> {
 }
 
 /// Brings the index's own mark to the log's end and makes all of it survive.
-fn finish_index(index: &dyn Index, store: &StoreId, position: Position) -> Result<()> {
-    let mark = applying_row(store, position);
-    index.apply(&mut std::iter::once((APPLYING_KEY, Some(&mark[..]))), &mut |_| {})?;
+fn finish_index(index: &dyn Index, store: &StoreId, head: Head, sum: Sum) -> Result<()> {
+    Mark::write_settled(index, store, head, sum)?;
     index.checkpoint()
 }
 
@@ -187,8 +190,13 @@ pub(super) fn put_frame_rows(frame: &Frame, sorter: &mut Sorter) -> Result<()> {
 struct Replay<'a> {
     index: &'a dyn Index,
     segments: &'a Segments,
-    rows: std::collections::BTreeMap<Bytes, Option<Vec<u8>>>,
+    store: &'a StoreId,
+    sum: Sum,
+    rows: mark::Rows,
     bytes: usize,
+    /// Where the gathered frames begin and end.
+    begin: Head,
+    end: Head,
     /// What the index answered when it failed, apart from what reading the log answers: only then it is built again.
     failed: Option<Error>,
 }
@@ -200,19 +208,21 @@ impl Replay<'_> {
             self.rows.insert(Bytes::copy_from_slice(&key), row);
             Ok(())
         })?;
+        let place = Place { segment: frame.place.segment, offset: frame.end() };
+        self.end = Head { position: frame.header.position, place };
         if self.bytes >= REPLAY_BYTES { self.apply() } else { Ok(()) }
     }
 
     fn apply(&mut self) -> Result<()> {
         let rows = std::mem::take(&mut self.rows);
         self.bytes = 0;
-        let mut changes = rows.iter().map(|(key, row)| (&key[..], row.as_deref()));
-        let mut counted = changes.by_ref().inspect(|(_, row)| {
-            if let Some(row) = row {
-                count_live(self.segments, row, 1);
-            }
-        });
-        let applied = self.index.apply(&mut counted, &mut |row| count_live(self.segments, row, -1));
+        for row in rows.values().flatten() {
+            count_live(self.segments, row, 1);
+        }
+        let span = (self.begin, self.end);
+        let mut replaced = |row: &[u8]| count_live(self.segments, row, -1);
+        let applied = mark::apply(self.index, self.store, &mut self.sum, span, &rows, &mut replaced);
+        self.begin = self.end;
         applied.map_err(|error| {
             self.failed = Some(error);
             Error::Stopped
@@ -227,7 +237,10 @@ struct Opening<'a> {
     store: StoreId,
 }
 
-type Ready = (Arc<dyn Index>, Found);
+/// An index, what was found of the log it was brought to the end of, and the sum of its rows.
+type Ready = (Arc<dyn Index>, Found, Sum);
+/// An index, its mark, and the sum of its rows.
+type Believed = (Arc<dyn Index>, Mark, Sum);
 
 impl Opening<'_> {
     fn current(&self) -> PathBuf {
@@ -269,48 +282,65 @@ impl Opening<'_> {
             };
             unclean.write(&*self.options.disk, &self.options.dir, &self.store)?;
         }
-        let opened = index::open(&self.current(), self.options.index_cache_bytes);
-        let index = match opened.and_then(|index| Ok((index.get(APPLYING_KEY)?, index))) {
-            Ok((mark, index)) => {
-                let applied = parse_applying(mark.as_deref(), &self.store);
-                let fits = applied.is_some_and(|applied| {
-                    applied >= checkpoint.head.position
-                        && (!checkpoint.is_clean || applied == checkpoint.head.position)
-                });
-                if !fits {
-                    tracing::warn!("the index does not fit its checkpoint; it will be built again");
-                    return Ok(None);
-                }
-                (index, applied)
+        let (index, mark, sum) = match self.believe(checkpoint) {
+            Ok(Some(believed)) => believed,
+            Ok(None) => {
+                tracing::warn!("the index does not fit its checkpoint; it will be built again");
+                return Ok(None);
             }
             Err(error) => return distrust(error),
         };
-        let (index, applied) = index;
         for (segment, live) in &checkpoint.live {
             if let Some(segment) = self.segments.get(*segment) {
                 let live = i64::try_from(*live).unwrap_or(i64::MAX);
                 segment.live_bytes.store(live, std::sync::atomic::Ordering::Relaxed);
             }
         }
+        // The mark's own group may be half applied, even below the checkpoint if the end of sled's file was lost.
+        let from = if mark.begin.place < checkpoint.head.place { mark.begin } else { checkpoint.head };
         let mut replay = Replay {
             index: &*index,
             segments: self.segments,
-            rows: std::collections::BTreeMap::new(),
+            store: &self.store,
+            sum,
+            rows: mark::Rows::new(),
             bytes: 0,
+            begin: from,
+            end: from,
             failed: None,
         };
-        let Head { position, place } = checkpoint.head;
-        let read = read_log(self.segments, place, position, &mut |frame| replay.take(frame));
+        let read = read_log(self.segments, from.place, from.position, &mut |frame| replay.take(frame));
         let read = read.and_then(|found| replay.apply().map(|()| found));
         match (read, replay.failed) {
             (_, Some(error)) => distrust(error),
             (Err(error), None) => Err(error),
-            (Ok(found), None) if applied > Some(found.position) => {
+            (Ok(found), None) if mark.position > found.position => {
                 tracing::warn!("the index is ahead of the log; it will be built again");
                 Ok(None)
             }
-            (Ok(found), None) => Ok(Some((index, found))),
+            (Ok(found), None) => {
+                let sum = replay.sum;
+                Ok(Some((index, found, sum)))
+            }
         }
+    }
+
+    /// Opens the index that is there, if its mark fits the checkpoint and its rows are those the mark speaks of; with
+    /// the sum of all its rows.
+    fn believe(&self, checkpoint: &Checkpoint) -> Result<Option<Believed>> {
+        let index = index::open(&self.current(), self.options.index_cache_bytes)?;
+        let Some(mark) = Mark::read(&*index, &self.store)? else { return Ok(None) };
+        let promised = checkpoint.head.position;
+        if mark.position < promised || (checkpoint.is_clean && mark.position != promised) {
+            return Ok(None);
+        }
+        let sum = mark.verify(&*index, self.segments, &|frame, touched| {
+            frame_rows(frame, &mut |key, _| {
+                touched.insert(Bytes::copy_from_slice(&key));
+                Ok(())
+            })
+        })?;
+        Ok(sum.map(|sum| (index, mark, sum)))
     }
 
     /// Sets the index aside and builds a new one from the newest snapshot that can be read and the log since.
@@ -364,16 +394,18 @@ impl Opening<'_> {
         let mut rows = rows.transpose()?;
         let mut chunk: Vec<(Bytes, Bytes)> = Vec::with_capacity(CHUNK_ROWS);
         let source = rows.as_mut().map(|rows| Box::new(rows) as Box<dyn super::merge::Source + '_>);
+        let mut sum = Sum::default();
         sorter.merge(source, &mut |key, row| {
             count_live(self.segments, row, 1);
+            sum.toggle(key, row);
             chunk.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(row)));
             if chunk.len() == CHUNK_ROWS { insert(&*index, &mut chunk) } else { Ok(()) }
         })?;
         insert(&*index, &mut chunk)?;
         require(found.position, rows.and_then(|rows| rows.last))?;
-        finish_index(&*index, &self.store, found.position)?;
+        finish_index(&*index, &self.store, Head { position: found.position, place: found.end }, sum)?;
         index::sync_files(&self.current())?;
-        Ok((index, found))
+        Ok((index, found, sum))
     }
 }
 

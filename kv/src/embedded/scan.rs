@@ -1,8 +1,9 @@
 //! Scans: the index's rows with their values fetched, handed to a visitor.
 
 use super::index::Onward;
+use super::mark::FIRST_KEY;
 use super::row::{IndexRow, Stored};
-use super::shared::{FIRST_KEY, Shared, bad_row};
+use super::shared::{Shared, bad_row};
 use crate::{Result, Row, Scan, Step, Visitor};
 
 /// Visits the rows. Blocks.

@@ -243,11 +243,6 @@ impl Shared {
         marks.get(after.checked_sub(1)?).copied()
     }
 
-    /// The engine's own row: how far the index has been brought, and whose it is.
-    pub(super) fn applying_row(&self, position: Position) -> Vec<u8> {
-        applying_row(&self.store, position)
-    }
-
     /// Whether ordinary commits have to wait for room.
     pub(super) fn is_short_of_space(&self) -> bool {
         let log = self.disk.space(&self.dir).map(|space| space.free_bytes);
@@ -335,21 +330,4 @@ impl Shared {
 
 pub(super) fn bad_row() -> Error {
     Error::Corrupt { what: "a row of the index".into() }
-}
-
-/// The engine's own row stands under the empty key, which no caller can use.
-pub(super) const APPLYING_KEY: &[u8] = b"";
-/// The first key a caller can use.
-pub(super) const FIRST_KEY: &[u8] = &[0];
-
-pub(super) fn applying_row(store: &StoreId, position: Position) -> Vec<u8> {
-    let mut row = position.0.to_le_bytes().to_vec();
-    row.extend_from_slice(store);
-    row
-}
-
-/// How far an index has been brought; `None` when the row is missing or speaks of another store.
-pub(super) fn parse_applying(row: Option<&[u8]>, store: &StoreId) -> Option<Position> {
-    let (position, whose) = row?.split_at_checked(8)?;
-    (whose == store).then_some(Position(u64::from_le_bytes(position.try_into().ok()?)))
 }

@@ -18,8 +18,9 @@ use coffre_disk::{Disk, DiskFile, Open};
 
 use super::index::Onward;
 use super::log::frame::{Place, StoreId};
+use super::mark::FIRST_KEY;
 use super::merge::{Change, Source};
-use super::shared::{FIRST_KEY, Head, Shared};
+use super::shared::{Head, Shared};
 use crate::codec::{BlockReader, BlockWriter, Cursor, RowReader, crc32c};
 use crate::{Direction, Error, Position, Result};
 

@@ -5,10 +5,11 @@ use std::sync::{Arc, PoisonError};
 
 use super::index::Onward;
 use super::log::segment::{Walked, walk};
+use super::mark::FIRST_KEY;
 use super::merge::Sorter;
 use super::open::put_frame_rows;
 use super::row::{IndexRow, Stored};
-use super::shared::{FIRST_KEY, Shared, bad_row};
+use super::shared::{Shared, bad_row};
 use super::snapshot;
 use crate::{Commit, Direction, Error, Result, Wait, Write as KvWrite, export};
 

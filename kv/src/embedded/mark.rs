@@ -1,0 +1,198 @@
+//! The index's own mark: how far it was brought, whose it is, and what its rows add up to.
+//!
+//! sled skips, without a word, the rest of a segment in which one message is damaged; rows are missing then or old.
+//! So every group first writes a mark with the sum of all rows that the group does not touch, and an opening adds up
+//! the rows again before it believes them: all except those of the group's frames, which a death or a lost end of
+//! sled's file may have left half applied. The replay begins before these frames, and writes them again.
+//!
+//! The row stands under the empty key, which no caller can use: `position u64 · store id · begin position u64 · segment
+//! u64 · offset u64 · end segment u64 · offset u64 · sum u64`.
+
+use std::collections::{BTreeMap, HashSet};
+
+use bytes::Bytes;
+
+use super::index::{Index, Onward};
+use super::log::frame::{Place, StoreId};
+use super::log::segment::{Frame, Segments, Walked, walk};
+use super::shared::Head;
+use crate::codec::Cursor;
+use crate::{Direction, Position, Result};
+
+/// The key of the mark.
+const KEY: &[u8] = b"";
+/// The first key a caller can use.
+pub(super) const FIRST_KEY: &[u8] = &[0];
+
+/// Rows of a group, sorted; `None` is a key that ended.
+pub(super) type Rows = BTreeMap<Bytes, Option<Vec<u8>>>;
+
+/// What the rows of an index add up to, whatever their order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sum(u64);
+
+impl Sum {
+    /// Adds a row, or takes one away that was added.
+    pub(super) fn toggle(&mut self, key: &[u8], row: &[u8]) {
+        let key_len = (key.len() as u64).to_le_bytes();
+        let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
+        for part in [&key_len[..], key, row] {
+            digest.update(part);
+        }
+        // CRCs alone would add up to the same when two rows swap their values; the mixing (SplitMix64's) ends that.
+        let mut z = digest.finalize();
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        self.0 ^= z ^ (z >> 31);
+    }
+}
+
+/// See the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// The last commit of the group.
+    pub(super) position: Position,
+    /// Where the group's frames begin, and the last commit before them.
+    pub(super) begin: Head,
+    /// Where they end.
+    pub(super) end: Place,
+    /// Of all rows but those the frames write.
+    pub(super) others: Sum,
+}
+
+impl Mark {
+    fn encode(&self, store: &StoreId) -> Vec<u8> {
+        let mut row = self.position.0.to_le_bytes().to_vec();
+        row.extend_from_slice(store);
+        let (begin, end) = (self.begin.place, self.end);
+        for n in [self.begin.position.0, begin.segment, begin.offset, end.segment, end.offset, self.others.0]
+        {
+            row.extend_from_slice(&n.to_le_bytes());
+        }
+        row
+    }
+
+    fn decode(row: &[u8], store: &StoreId) -> Option<Self> {
+        let mut cursor = Cursor::new(row);
+        let position = Position(cursor.u64()?);
+        if cursor.take(16)? != store {
+            return None;
+        }
+        let position_before = Position(cursor.u64()?);
+        let begin = Place { segment: cursor.u64()?, offset: cursor.u64()? };
+        let begin = Head { position: position_before, place: begin };
+        let end = Place { segment: cursor.u64()?, offset: cursor.u64()? };
+        let others = Sum(cursor.u64()?);
+        cursor.is_empty().then_some(Self { position, begin, end, others })
+    }
+
+    /// The mark in an index; `None` when it is missing or speaks of another store.
+    pub(super) fn read(index: &dyn Index, store: &StoreId) -> Result<Option<Self>> {
+        Ok(index.get(KEY)?.and_then(|row| Self::decode(&row, store)))
+    }
+
+    /// Writes the mark of an index in which nothing is half done.
+    pub(super) fn write_settled(index: &dyn Index, store: &StoreId, head: Head, sum: Sum) -> Result<()> {
+        let row = Self { position: head.position, begin: head, end: head.place, others: sum }.encode(store);
+        index.apply(&mut std::iter::once((KEY, Some(&row[..]))), &mut |_| {})
+    }
+
+    /// Whether the rows are those the mark speaks of; then what all of them add up to.
+    pub(super) fn verify(
+        &self,
+        index: &dyn Index,
+        segments: &Segments,
+        keys_of: &dyn Fn(&Frame, &mut HashSet<Bytes>) -> Result<()>,
+    ) -> Result<Option<Sum>> {
+        let mut touched = HashSet::new();
+        if self.begin.place < self.end {
+            let mut reached = self.begin.place;
+            let walked = walk(segments, self.begin.place, &mut |frame| {
+                if frame.place >= self.end {
+                    return Ok(false);
+                }
+                keys_of(frame, &mut touched)?;
+                reached = Place { segment: frame.place.segment, offset: frame.end() };
+                Ok(reached < self.end)
+            })?;
+            if reached != self.end || walked == Walked::Gone {
+                return Ok(None);
+            }
+        }
+        let (mut all, mut others) = (Sum::default(), Sum::default());
+        index.scan(FIRST_KEY, None, Direction::Forward, &mut |key, row| {
+            all.toggle(key, row);
+            if touched.is_empty() || !touched.contains(key) {
+                others.toggle(key, row);
+            }
+            Ok(Onward::Next)
+        })?;
+        Ok((others == self.others).then_some(all))
+    }
+}
+
+/// Brings rows into the index, the mark first, and the sum up to date. Their frames lie between the two heads.
+pub(super) fn apply(
+    index: &dyn Index,
+    store: &StoreId,
+    sum: &mut Sum,
+    (begin, end): (Head, Head),
+    rows: &Rows,
+    replaced: &mut dyn FnMut(&[u8]),
+) -> Result<()> {
+    let mut others = *sum;
+    for key in rows.keys() {
+        // Read here and again by the insert, then from the cache: the mark has to be there before the first change.
+        if let Some(old) = index.get(key)? {
+            others.toggle(key, &old);
+        }
+    }
+    let mark = Mark { position: end.position, begin, end: end.place, others }.encode(store);
+    let changes = rows.iter().map(|(key, row)| (&key[..], row.as_deref()));
+    index.apply(&mut std::iter::once((KEY, Some(&mark[..]))).chain(changes), replaced)?;
+    *sum = others;
+    for (key, row) in rows {
+        if let Some(row) = row {
+            sum.toggle(key, row);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_comes_back_for_its_store_only() {
+        let place = |segment, offset| Place { segment, offset };
+        let begin = Head { position: Position(6), place: place(1, 64) };
+        let mark = Mark { position: Position(7), begin, end: place(2, 80), others: Sum(9) };
+        let row = mark.encode(&[1; 16]);
+        assert_eq!(Mark::decode(&row, &[1; 16]), Some(mark));
+        assert_eq!(Mark::decode(&row, &[2; 16]), None);
+        assert_eq!(Mark::decode(&row[1..], &[1; 16]), None);
+    }
+
+    #[test]
+    fn the_sum_tells_missing_old_and_swapped_rows() {
+        let sum = |rows: &[(&str, &str)]| {
+            let mut sum = Sum::default();
+            for (key, row) in rows {
+                sum.toggle(key.as_bytes(), row.as_bytes());
+            }
+            sum
+        };
+        let whole = sum(&[("a", "1"), ("b", "2"), ("c", "3")]);
+        assert_eq!(whole, sum(&[("c", "3"), ("a", "1"), ("b", "2")]));
+        for other in [
+            &[("a", "1"), ("b", "2")][..],
+            &[("a", "1"), ("b", "2"), ("c", "4")],
+            &[("a", "2"), ("b", "1"), ("c", "3")],
+            &[("a", "1"), ("b", "2"), ("c3", "")],
+            &[("a", "1"), ("b", "2"), ("c", "3"), ("d", "")],
+        ] {
+            assert_ne!(whole, sum(other), "{other:?}");
+        }
+    }
+}
