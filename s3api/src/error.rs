@@ -142,21 +142,26 @@ fn code_invalid(what: &str) -> Code {
         "bucket name" => S3ErrorCode::InvalidBucketName,
         "tags" => S3ErrorCode::InvalidTag,
         "upload id" => S3ErrorCode::NoSuchUpload,
-        TRAILER => {
+        _ if what.starts_with("trailer") => {
             return custom(
                 "MalformedTrailerError",
                 StatusCode::BAD_REQUEST,
                 "The request contained trailing data that was not well-formed or did not conform to our schema.",
             );
         }
-        "copy onto itself" => S3ErrorCode::InvalidRequest,
+        _ if what.starts_with("copy of an object onto itself") => {
+            return Code::from(S3ErrorCode::InvalidRequest).message(
+                "This copy request is illegal because it is trying to copy an object to itself without changing the \
+                 object's metadata, storage class, website redirect location or encryption attributes.",
+            );
+        }
         _ => S3ErrorCode::InvalidArgument,
     };
     Code::from(code).message(format!("Invalid {what}"))
 }
 
 /// [`Error::Invalid`]'s word for a checksum trailer that was announced and is not there, or is no checksum.
-pub(crate) const TRAILER: &str = "trailing checksum";
+pub(crate) const TRAILER: &str = "trailer: the announced checksum did not come";
 
 /// Why a body ended: what s3s's streams and ours say is somewhere in the chain.
 fn code_body(error: &BodyError) -> Code {

@@ -24,7 +24,7 @@ use coffre_store::object::Circumstances;
 use coffre_store::{Clock, Ids, Store};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, REFERER, USER_AGENT};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, REFERER, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -246,8 +246,11 @@ fn render(mut refused: S3Error, request_id: &str) -> Result<Response<Body>, Http
 }
 
 /// HEAD answers have the headers of a GET and no body (RFC 9110 §9.3.2); an error's headers describe the body that is
-/// not there.
+/// not there. s3s answers a HEAD of a range with 200; S3 and HTTP say 206.
 fn strip_body(response: &mut Response<Body>) {
+    if response.status() == StatusCode::OK && response.headers().contains_key(CONTENT_RANGE) {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
     if !response.status().is_success() {
         response.headers_mut().remove(CONTENT_LENGTH);
         response.headers_mut().remove(CONTENT_TYPE);

@@ -85,6 +85,11 @@ fn table() -> Vec<(Error, &'static str, u16)> {
         (Error::Invalid { what: "tags" }, "InvalidTag", 400),
         (Error::Invalid { what: "upload id" }, "NoSuchUpload", 404),
         (Error::Invalid { what: TRAILER }, "MalformedTrailerError", 400),
+        (
+            Error::Invalid { what: "copy of an object onto itself that changes nothing" },
+            "InvalidRequest",
+            400,
+        ),
         (Error::Invalid { what: "anything" }, "InvalidArgument", 400),
         (Error::KeyTooLong, "KeyTooLongError", 400),
         (Error::InvalidRange { size_bytes: 9 }, "InvalidRange", 416),

@@ -247,6 +247,13 @@ pub(super) async fn request_payment(
     Ok(S3Response::new(GetBucketRequestPaymentOutput { payer }))
 }
 
+/// 404, which S3 says and s3s does not know of these two.
+fn not_found(code: S3ErrorCode) -> S3Error {
+    let mut error = S3Error::new(code);
+    error.set_status_code(http::StatusCode::NOT_FOUND);
+    error
+}
+
 /// Writes the answers that say no more than "nothing of that kind is set".
 macro_rules! unset {
     ($($(#[$doc:meta])* $name:ident($input:ident) -> $output:ident = $answer:expr;)*) => {
@@ -271,9 +278,9 @@ unset! {
     website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput = Err(S3ErrorCode::NoSuchWebsiteConfiguration.into());
     /// Nothing is encrypted at rest yet, and saying AES256 would be a lie.
     encryption(GetBucketEncryptionInput) -> GetBucketEncryptionOutput
-        = Err(S3ErrorCode::ServerSideEncryptionConfigurationNotFoundError.into());
+        = Err(not_found(S3ErrorCode::ServerSideEncryptionConfigurationNotFoundError));
     replication(GetBucketReplicationInput) -> GetBucketReplicationOutput
-        = Err(S3ErrorCode::ReplicationConfigurationNotFoundError.into());
+        = Err(not_found(S3ErrorCode::ReplicationConfigurationNotFoundError));
     object_lock(GetObjectLockConfigurationInput) -> GetObjectLockConfigurationOutput
         = Err(S3ErrorCode::ObjectLockConfigurationNotFoundError.into());
 }
