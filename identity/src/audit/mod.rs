@@ -8,7 +8,8 @@
 //! length together. After a crash everything beyond the recorded length is cut and written again from the feed. Only
 //! lines of durable commits are written, so that a power cut never leaves a line of a change that did not happen.
 //! If the segments tell of positions that the rows never reached, the rows are older than the log (a restored
-//! backup): nothing is cut then.
+//! backup), and if the feed no longer has what follows the place, the cut lines could not be written again: nothing
+//! is cut then.
 
 mod read;
 mod segment;
@@ -177,8 +178,11 @@ impl Audit {
         let applied = self.kv.applied().borrow().0;
         #[cfg(test)]
         let recorded = writer.faults.sabotaged(recorded);
-        let place =
-            self.blocking(move |segments, recorded| segments.recover(recorded, applied), recorded).await?;
+        let feed = self.kv.changes(Position(recorded.map_or(0, |place| place.position)), 1).await?;
+        let feed_lacks = matches!(feed, Changes::Gone { .. });
+        let place = self
+            .blocking(move |segments, recorded| segments.recover(recorded, applied, feed_lacks), recorded)
+            .await?;
         self.blocking(Segments::prune, self.oldest_kept()).await?;
         // Registers the follower before anything is written: from here on the feed is kept.
         self.record(place, Wait::Durable).await?;

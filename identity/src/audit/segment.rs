@@ -73,14 +73,19 @@ impl Segments {
     }
 
     /// Brings the files to the recorded place and says where to go on, see the module above.
-    pub(super) fn recover(&self, recorded: Option<Place>, applied: u64) -> Result<Place> {
+    /// `feed_lacks`: the feed no longer has what comes after the place, so that what is cut could not be written again.
+    pub(super) fn recover(&self, recorded: Option<Place>, applied: u64, feed_lacks: bool) -> Result<Place> {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir);
         made.and_then(|()| sync_dir(self.dir.parent().unwrap_or(&self.dir))).map_err(fail)?;
         match recorded {
             Some(place) if place.position <= applied => {
-                if self.goes_beyond(place, applied)? {
+                let last = self.last_after(place)?;
+                if last > applied {
                     tracing::warn!("the audit log is newer than the rows: it is kept, and goes on from here");
                     return self.end(applied);
+                }
+                if feed_lacks {
+                    return self.end(last);
                 }
                 self.cut(place)
             }
@@ -89,17 +94,14 @@ impl Segments {
         }
     }
 
-    /// Whether a line after the place tells of a commit that the rows never reached.
-    fn goes_beyond(&self, place: Place, applied: u64) -> Result<bool> {
+    /// The last position that a line after the place tells of; the place's own when there is none.
+    fn last_after(&self, place: Place) -> Result<u64> {
+        let mut last = place.position;
         for day in self.days()?.into_iter().filter(|day| day.0 >= place.day) {
             let from = if day.0 == place.day { place.len } else { 0 };
-            let mut is_beyond = false;
-            self.lines(day, from, |line| is_beyond |= line.position > applied)?;
-            if is_beyond {
-                return Ok(true);
-            }
+            self.lines(day, from, |line| last = last.max(line.position))?;
         }
-        Ok(false)
+        Ok(last)
     }
 
     /// Removes what was written after the place.

@@ -282,6 +282,63 @@ async fn no_line_before_its_change_is_durable() {
 }
 
 #[tokio::test]
+async fn lines_the_feed_could_not_give_again_are_not_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let kv: Arc<dyn Kv> = Arc::new(Memory::with_feed(2));
+    let ours = audit(&kv, dir.path(), Faults::default());
+    ours.catch_up().await.unwrap();
+    for number in 0..3 {
+        commit(&kv, note(number, NOW_MS, "PutObject")).await;
+    }
+    ours.catch_up().await.unwrap();
+    let row = kv.get(&codec::key(Kind::Audit, &[])).await.unwrap().unwrap();
+    for number in 3..9 {
+        commit(&kv, note(number, NOW_MS, "PutObject")).await;
+    }
+    ours.catch_up().await.unwrap();
+    // The place of before, as if its last moves had been lost, and a feed that went on without waiting.
+    let lost =
+        vec![Write::Put(codec::key(Kind::Audit, &[]), row.value), Write::Delete(follower_key(FOLLOWER))];
+    kv.commit(Commit { writes: lost, ..Commit::default() }).await.unwrap();
+    for _ in 0..4 {
+        commit(&kv, Bytes::new()).await;
+    }
+    audit(&kv, dir.path(), Faults::default()).catch_up().await.unwrap();
+    assert_eq!(numbers(dir.path())[..9], (0..9).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn the_log_follows_the_embedded_engine_through_restarts() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || {
+        let disk: Arc<dyn coffre_disk::Disk> = Arc::new(coffre_disk::RealDisk);
+        let options =
+            coffre_kv::embedded::Options::new(disk, dir.path().join("log"), dir.path().join("index"));
+        coffre_kv::embedded::Embedded::open(options).unwrap()
+    };
+    let mut number = 0;
+    for _ in 0..4 {
+        let engine = Arc::new(open());
+        let kv: Arc<dyn Kv> = Arc::clone(&engine) as _;
+        for wait in [Wait::Durable, Wait::Ordered, Wait::Ordered, Wait::Durable, Wait::Ordered] {
+            let note = note(number, NOW_MS, "PutObject");
+            kv.commit(Commit { note, wait, ..Commit::default() }).await.unwrap();
+            number += 1;
+            if number % 3 == 0 {
+                audit(&kv, dir.path(), Faults::default()).catch_up().await.unwrap();
+                assert!(kv.stats().durable.0 > 0);
+            }
+        }
+        engine.compact().unwrap();
+        kv.close().await.unwrap();
+    }
+    let kv: Arc<dyn Kv> = Arc::new(open());
+    audit(&kv, dir.path(), Faults::default()).catch_up().await.unwrap();
+    assert_eq!(numbers(dir.path()), (0..number).collect::<Vec<_>>());
+    kv.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_gap_in_the_feed_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let kv: Arc<dyn Kv> = Arc::new(Memory::with_feed(2));
