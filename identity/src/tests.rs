@@ -224,8 +224,7 @@ impl std::io::Write for Sink {
 async fn exported(kv: &dyn Kv) -> Vec<u8> {
     let sink = Sink::default();
     kv.export(Box::new(sink.clone())).await.unwrap();
-    let bytes = sink.0.lock().unwrap().clone();
-    bytes
+    std::mem::take(&mut *sink.0.lock().unwrap())
 }
 
 fn contains(bytes: &[u8], text: &str) -> bool {

@@ -198,15 +198,27 @@ fn an_object_is_also_its_owners_and_its_organisations() {
     }
 }
 
+/// What is at a key.
+#[derive(Clone, Copy)]
+enum There {
+    Nothing,
+    Of(u8),
+    OfNobody,
+}
+
 /// One row: place, key, who put what is there, and which of the callers may use it.
-fn check(place: BuiltIn, key: &str, owner: Option<Option<u8>>, expected: &[(&str, bool)]) {
+fn check(place: BuiltIn, key: &str, there: There, expected: &[(&str, bool)]) {
     let mut client = user(1);
     client.clients = vec!["42".into()];
     let mut member = user(2);
     member.organisations = vec![org_id(5)];
     let mut token = user(3);
     token.gateway_prefix = Some("app/team".into());
-    let existing = owner.map(version);
+    let existing = match there {
+        There::Nothing => None,
+        There::Of(owner) => Some(version(Some(owner))),
+        There::OfNobody => Some(version(None)),
+    };
     let bucket = built_in(place);
     let callers = [
         ("client", client),
@@ -229,43 +241,44 @@ fn check(place: BuiltIn, key: &str, owner: Option<Option<u8>>, expected: &[(&str
 #[test]
 fn the_right_to_a_built_in_key_is_derived_from_it() {
     use BuiltIn::{Companies, Filing, Gateway, Media};
+    use There::{Nothing, Of, OfNobody};
     let nobody: &[(&str, bool)] = &[];
     let users: &[(&str, bool)] = &[("client", true), ("member", true), ("token", true), ("four", true)];
     let id = |n: u8| Uuid::from_bytes([n; 16]).to_string();
 
-    check(Filing, "client/42/devis/a.pdf", None, &[("client", true)]);
+    check(Filing, "client/42/devis/a.pdf", Nothing, &[("client", true)]);
     // The grant decides, not who put it there: a grant taken back takes the files back.
-    check(Filing, "client/42/devis/a.pdf", Some(Some(4)), &[("client", true)]);
-    check(Filing, "client/42/any/depth/of/keys/a", None, &[("client", true)]);
-    check(Filing, "client/42/", None, &[("client", true)]);
-    check(Filing, "client/420/devis/a.pdf", None, nobody);
-    check(Filing, "client/4/devis/a.pdf", None, nobody);
-    check(Filing, "client//devis/a.pdf", None, nobody);
-    check(Filing, "client/", None, nobody);
-    check(Filing, "client", None, nobody);
-    check(Filing, "client2/42/a", None, users);
-    check(Filing, "general/devis/a.pdf", None, users);
-    check(Filing, "general/devis/a.pdf", Some(Some(4)), &[("four", true)]);
-    check(Filing, "general/devis/a.pdf", Some(None), nobody);
-    check(Filing, "elsewhere", Some(Some(2)), &[("member", true)]);
+    check(Filing, "client/42/devis/a.pdf", Of(4), &[("client", true)]);
+    check(Filing, "client/42/any/depth/of/keys/a", Nothing, &[("client", true)]);
+    check(Filing, "client/42/", Nothing, &[("client", true)]);
+    check(Filing, "client/420/devis/a.pdf", Nothing, nobody);
+    check(Filing, "client/4/devis/a.pdf", Nothing, nobody);
+    check(Filing, "client//devis/a.pdf", Nothing, nobody);
+    check(Filing, "client/", Nothing, nobody);
+    check(Filing, "client", Nothing, nobody);
+    check(Filing, "client2/42/a", Nothing, users);
+    check(Filing, "general/devis/a.pdf", Nothing, users);
+    check(Filing, "general/devis/a.pdf", Of(4), &[("four", true)]);
+    check(Filing, "general/devis/a.pdf", OfNobody, nobody);
+    check(Filing, "elsewhere", Of(2), &[("member", true)]);
 
-    check(Media, &format!("{}/videos/f/a.mp4", id(4)), None, &[("four", true)]);
-    check(Media, &format!("{}/videos/f/a.mp4", id(4)), Some(Some(2)), &[("four", true)]);
-    check(Media, &format!("{}x/videos", id(4)), None, nobody);
-    check(Media, &format!("/{}/videos", id(4)), None, nobody);
-    check(Media, "videos", Some(Some(4)), nobody);
+    check(Media, &format!("{}/videos/f/a.mp4", id(4)), Nothing, &[("four", true)]);
+    check(Media, &format!("{}/videos/f/a.mp4", id(4)), Of(2), &[("four", true)]);
+    check(Media, &format!("{}x/videos", id(4)), Nothing, nobody);
+    check(Media, &format!("/{}/videos", id(4)), Nothing, nobody);
+    check(Media, "videos", Of(4), nobody);
 
-    check(Gateway, "app/team/uploads/a", None, &[("token", true)]);
-    check(Gateway, "app/team/uploads/a", Some(Some(4)), &[("token", true), ("four", true)]);
-    check(Gateway, "app/teams/uploads/a", None, nobody);
-    check(Gateway, "app2/team/uploads/a", None, nobody);
-    check(Gateway, &format!("any/{}/uploads/a", id(4)), None, &[("four", true)]);
-    check(Gateway, "app", None, nobody);
+    check(Gateway, "app/team/uploads/a", Nothing, &[("token", true)]);
+    check(Gateway, "app/team/uploads/a", Of(4), &[("token", true), ("four", true)]);
+    check(Gateway, "app/teams/uploads/a", Nothing, nobody);
+    check(Gateway, "app2/team/uploads/a", Nothing, nobody);
+    check(Gateway, &format!("any/{}/uploads/a", id(4)), Nothing, &[("four", true)]);
+    check(Gateway, "app", Nothing, nobody);
 
-    check(Companies, &format!("{}/f/a", id(5)), None, &[("member", true)]);
-    check(Companies, &format!("{}/f/a", id(5)), Some(Some(4)), &[("member", true)]);
-    check(Companies, &format!("{}/f/a", id(6)), None, nobody);
-    check(Companies, "", None, nobody);
+    check(Companies, &format!("{}/f/a", id(5)), Nothing, &[("member", true)]);
+    check(Companies, &format!("{}/f/a", id(5)), Of(4), &[("member", true)]);
+    check(Companies, &format!("{}/f/a", id(6)), Nothing, nobody);
+    check(Companies, "", Nothing, nobody);
 }
 
 #[test]
