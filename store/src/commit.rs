@@ -82,8 +82,19 @@ impl Store {
         Ok(Some(Placed { value: decode_version(&entry.value)?, position: entry.position }))
     }
 
-    /// What stands at a key. Rows of two moments may meet in it: the plan's checks notice.
+    /// What stands at a key.
     pub(crate) async fn standing(&self, bucket: &Bucket, key: &ObjectKey, need: Need) -> Result<Standing> {
+        for _ in 0..RESTARTS_MAX {
+            let standing = self.read_standing(bucket, key, need).await?;
+            if standing.is_possible() {
+                return Ok(standing);
+            }
+        }
+        Err(Error::Busy)
+    }
+
+    /// Rows of two moments may meet in what this reads. Some such can be told at once, others by the plan's checks.
+    async fn read_standing(&self, bucket: &Bucket, key: &ObjectKey, need: Need) -> Result<Standing> {
         let head = self.find_head(bucket, key).await?;
         if bucket.versioning == Versioning::Off {
             return Ok(Standing { head, ..Standing::default() });

@@ -51,6 +51,17 @@ impl Standing {
         self.head.as_ref().map(|head| &head.value)
     }
 
+    /// Whether these rows can have stood together: nothing of the history stands above the head, nothing above what
+    /// was read as the newest.
+    pub(crate) fn is_possible(&self) -> bool {
+        let named = self.named.as_ref().map(|entry| entry.value.sequence());
+        let newest = self.newest.first().map(|entry| entry.value.sequence());
+        match &self.head {
+            Some(head) => newest.max(named) < Some(head.value.sequence),
+            None => named <= newest,
+        }
+    }
+
     /// The number of the key's next entry: never the clock (design §2.1).
     fn next_sequence(&self) -> u64 {
         let newest = self.newest.first().map(|entry| entry.value.sequence());
@@ -283,6 +294,10 @@ impl Plan {
 
     /// Takes an owner off whatever holds a version's content.
     fn release(&mut self, version: &Version) {
+        #[cfg(test)]
+        if canary::is(canary::Broken::Release) {
+            return;
+        }
         match &version.manifest {
             Manifest::Inline(extents) => {
                 for blob in extents.iter().map(|extent| extent.blob).collect::<BTreeSet<_>>() {
@@ -329,6 +344,10 @@ impl Plan {
 
     /// The entry above which the next one comes is still the one that was seen, and nothing has come above it.
     fn guard_top(&mut self, key: &ObjectKey, standing: &Standing) {
+        #[cfg(test)]
+        if canary::is(canary::Broken::Guard) {
+            return;
+        }
         if let Some(head) = &standing.head {
             self.checks.push(Check::At(keys::head(self.bucket.id, key), head.position));
             return;
@@ -388,6 +407,10 @@ impl Plan {
     /// Makes the newest entry of the history current if it is a version. What it is, or that it is none, was
     /// decided on: so its position is checked either way.
     fn promote(&mut self, key: &ObjectKey, next: Option<&Placed<HistoryEntry>>) -> bool {
+        #[cfg(test)]
+        if canary::is(canary::Broken::Promotion) {
+            return false;
+        }
         let Some(next) = next else { return false };
         let row = keys::version(self.bucket.id, key, next.value.sequence());
         self.checks.push(Check::At(row.clone(), next.position));
@@ -412,6 +435,10 @@ impl Plan {
 
     /// An entry goes: the same, taken away.
     fn leave(&mut self, key: &ObjectKey, version: &Version, is_current: bool) {
+        #[cfg(test)]
+        if canary::is(canary::Broken::Usage) {
+            return self.grow(version.owner, version.organisation, -size(version));
+        }
         for (row, value) in derived::rows(&self.bucket, key, version, is_current) {
             self.derived.entry(row).or_default().0 = Some(value);
         }
@@ -419,6 +446,37 @@ impl Plan {
             self.count(counter, -n);
         }
         self.grow(version.owner, version.organisation, -size(version));
+    }
+}
+
+/// Ways to break the planner, for the tests that have to notice.
+#[cfg(test)]
+pub(crate) mod canary {
+    use std::cell::Cell;
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) enum Broken {
+        /// References of what goes stay.
+        Release,
+        /// What goes is still counted and indexed.
+        Usage,
+        /// Nobody becomes current when the current version is removed.
+        Promotion,
+        /// Nobody looks whether somebody was faster.
+        Guard,
+    }
+
+    thread_local! {
+        static BROKEN: Cell<Option<Broken>> = const { Cell::new(None) };
+    }
+
+    /// Breaks the planner on this thread.
+    pub(crate) fn set(broken: Option<Broken>) {
+        BROKEN.set(broken);
+    }
+
+    pub(super) fn is(broken: Broken) -> bool {
+        BROKEN.get() == Some(broken)
     }
 }
 

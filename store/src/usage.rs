@@ -1,17 +1,18 @@
 //! What is used up, as counters: which rows an entry counts in (pure), how they are named, how they are read.
 //!
 //! Counters are `Add` rows of the commit that changes the entry, so they are exact, and asking is one point read.
-//! Bytes count every version, current or not; objects count keys with a current version (contract D22).
+//! Bytes count every version, current or not; objects count keys with a current version (contract D22). The lists of
+//! views (filing's by scope, category and type, t2m's by user and kind) count what they show: current versions.
 
 use bytes::Bytes;
-use coffre_kv::KvExt;
+use coffre_kv::{KvExt, Range, Scan};
 
-use crate::Store;
 use crate::codec::corrupt;
 use crate::codec::keys::{Key, USE, split};
 use crate::error::Result;
 use crate::name::{BucketId, ObjectKey, OrgId, UserId};
 use crate::object::{Bucket, Version};
+use crate::{Store, views};
 
 /// What a counter counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,13 +36,22 @@ pub enum Of {
     Organisation(OrgId),
 }
 
+impl Measure {
+    fn number(self) -> u8 {
+        match self {
+            Self::Bytes => 1,
+            Self::Objects => 2,
+            Self::UnfinishedBytes => 3,
+        }
+    }
+}
+
+/// Dimension of the counters of lists.
+const LISTS: u8 = 4;
+
 /// The row of a counter: for [`crate::QuotaGate`]'s checks.
 pub fn counter(measure: Measure, of: &Of) -> Bytes {
-    let measure = match measure {
-        Measure::Bytes => 1,
-        Measure::Objects => 2,
-        Measure::UnfinishedBytes => 3,
-    };
+    let measure = measure.number();
     match of {
         Of::Bucket(id) => Key::of(USE).raw(&[1, measure]).bucket(*id).done(),
         Of::Owner(id) => Key::of(USE).raw(&[2, measure]).raw(id.0.as_bytes()).done(),
@@ -49,13 +59,13 @@ pub fn counter(measure: Measure, of: &Of) -> Bytes {
     }
 }
 
+/// Rows of the counters of lists whose rows begin with `prefix` (`views.rs`).
+fn list_counters(measure: Measure, prefix: &[u8]) -> Bytes {
+    Key::of(USE).raw(&[LISTS, measure.number()]).raw(prefix).done()
+}
+
 /// The counters that an entry counts in, and by how much.
-pub(crate) fn of(
-    bucket: &Bucket,
-    _key: &ObjectKey,
-    version: &Version,
-    is_current: bool,
-) -> Vec<(Bytes, i64)> {
+pub(crate) fn of(bucket: &Bucket, key: &ObjectKey, version: &Version, is_current: bool) -> Vec<(Bytes, i64)> {
     let bytes = i64::try_from(version.size_bytes).unwrap_or(i64::MAX);
     let whom = [
         Some(Of::Bucket(bucket.id)),
@@ -67,6 +77,12 @@ pub(crate) fn of(
         counters.push((counter(Measure::Bytes, of), bytes));
         if is_current {
             counters.push((counter(Measure::Objects, of), 1));
+        }
+    }
+    if is_current {
+        for list in views::lists(bucket, key, version) {
+            counters.push((list_counters(Measure::Bytes, &list), bytes));
+            counters.push((list_counters(Measure::Objects, &list), 1));
         }
     }
     counters
@@ -90,6 +106,7 @@ pub(crate) fn describe(row: &[u8]) -> Result<String> {
         1 => "bucket",
         2 => "owner",
         3 => "organisation",
+        LISTS => "list",
         _ => return Err(corrupt("a counter of an unknown dimension")),
     };
     let what = match measure {
@@ -108,5 +125,23 @@ impl Store {
     /// As reads do: `Stopped`, `Corrupt`.
     pub async fn usage(&self, measure: Measure, of: &Of) -> Result<i64> {
         Ok(self.inner.kv().counter(&counter(measure, of)).await?)
+    }
+
+    /// How much the lists of a scope hold, each by itself: for all whose prefix begins with `prefix`
+    /// (`views::filing_scope_prefix`, `views::media_list_prefix`). As many as category and type pairs occur.
+    ///
+    /// # Errors
+    /// As reads do: `Stopped`, `Corrupt`.
+    pub async fn usage_of_lists(&self, measure: Measure, prefix: &[u8]) -> Result<Vec<(Bytes, i64)>> {
+        let scan = Scan::forward(Range::prefix(list_counters(measure, prefix)));
+        let before = list_counters(measure, &[]).len();
+        let mut found = Vec::new();
+        for (row, entry) in self.inner.kv().rows(scan, usize::MAX).await? {
+            let n = entry.counter().ok_or_else(|| corrupt("a usage counter is no counter"))?;
+            if n != 0 {
+                found.push((row.slice(before.min(row.len())..), n));
+            }
+        }
+        Ok(found)
     }
 }

@@ -79,6 +79,24 @@ pub fn rows(bucket: &Bucket, key: &ObjectKey, version: &Version) -> Vec<(Bytes, 
     }
 }
 
+/// The lists a current version stands in, as the prefixes of its rows there: what `usage` counts lists by.
+pub(crate) fn lists(bucket: &Bucket, key: &ObjectKey, version: &Version) -> Vec<Bytes> {
+    match bucket.place.and_then(|place| Place::parse(place, key)) {
+        Some(Place::Filing(place)) if version.ids.filing.is_some() => {
+            let mime = type_essence(version);
+            let by = |scope: Scope<'_>| filing_list_prefix(scope, place.category, &mime);
+            let mut lists = vec![by(Scope::All)];
+            lists.extend(place.client.as_deref().map(|client| by(Scope::Client(client))));
+            lists.extend(version.writer.map(|writer| by(Scope::Uploader(writer))));
+            lists
+        }
+        Some(Place::Media(place)) => {
+            vec![media_list_prefix(place.user, MediaKind::of(&type_essence(version)))]
+        }
+        Some(Place::Filing(_) | Place::Company(_) | Place::Gateway(_)) | None => Vec::new(),
+    }
+}
+
 /// The ids of an object at this key: those it has, and those that stand in the key. Filing's serial number stays
 /// with an object that leaves the scheme, so that it comes back as the same file.
 pub fn ids_at(bucket: &Bucket, key: &ObjectKey, had: &ObjectIds) -> ObjectIds {

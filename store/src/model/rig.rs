@@ -9,7 +9,7 @@ use std::task::Poll;
 use coffre_disk::Disk;
 use coffre_disk::power::PowerDisk;
 use coffre_kv::memory::Memory;
-use coffre_kv::{Kv, KvExt, Range, Scan};
+use coffre_kv::{Check, Kv, KvExt, Range, Scan};
 use futures_util::TryStreamExt;
 
 use super::naive::{BUCKETS, Content, Entry, IdsOf, Naive, Op, Spot, tags};
@@ -26,11 +26,14 @@ use crate::object::{
 use crate::put::{Claims, PutObject};
 use crate::rename::Replace;
 use crate::{
-    Ask, Authority, Clock, Cx, Decision, Ids, Options, Result, Store, Unlimited, VersionId, VersionRef,
+    Action, Ask, Authority, Clock, Cx, Decision, Growth, Ids, Options, QuotaGate, Result, Store, VersionId,
+    VersionRef, usage,
 };
 
 /// Largest inline blob of these tests.
 const INLINE_MAX: u64 = 64;
+/// What each owner may store in these tests.
+pub(super) const QUOTA_BYTES: i64 = 20_000;
 /// Grace of these tests.
 const GRACE_MS: u64 = 1_000;
 
@@ -61,16 +64,37 @@ impl Ids for Scattered {
     }
 }
 
-#[derive(Debug)]
-struct Everybody;
+/// Allows everything but what a test forbids.
+#[derive(Debug, Default)]
+pub(super) struct Forbidden(std::sync::Mutex<Vec<(Action, Decision)>>);
 
-impl Authority for Everybody {
-    fn decide(&self, _: &Ask<'_>) -> Decision {
-        Decision::Allow
+impl Forbidden {
+    pub(super) fn set(&self, answers: &[(Action, Decision)]) {
+        *self.0.lock().unwrap() = answers.to_vec();
+    }
+}
+
+impl Authority for Forbidden {
+    fn decide(&self, ask: &Ask<'_>) -> Decision {
+        let answers = self.0.lock().unwrap();
+        answers.iter().find(|(action, _)| *action == ask.action).map_or(Decision::Allow, |(_, d)| *d)
+    }
+}
+
+/// So many bytes for each owner.
+#[derive(Debug)]
+struct Ceiling;
+
+impl QuotaGate for Ceiling {
+    fn checks(&self, growth: &Growth<'_>) -> Vec<Check> {
+        let Some(owner) = growth.owner else { return Vec::new() };
+        let counter = usage::counter(usage::Measure::Bytes, &usage::Of::Owner(owner));
+        vec![Check::AtMost(counter, QUOTA_BYTES - growth.bytes)]
     }
 }
 
 pub(super) struct Rig {
+    pub(super) forbidden: Arc<Forbidden>,
     pub(super) kv: Arc<Memory>,
     disk: PowerDisk,
     pub(super) clock: Arc<Hands>,
@@ -90,6 +114,7 @@ impl Rig {
         disk.create_dir_all("/store".as_ref()).unwrap();
         disk.sync_all();
         Self {
+            forbidden: Arc::default(),
             kv: Arc::new(Memory::new()),
             disk,
             clock: Arc::new(Hands(AtomicU64::new(1_000_000))),
@@ -106,8 +131,8 @@ impl Rig {
             dir: "/store".into(),
             clock: Arc::clone(&self.clock) as _,
             ids: Arc::clone(&self.ids) as _,
-            authority: Arc::new(Everybody),
-            quota: Arc::new(Unlimited),
+            authority: Arc::clone(&self.forbidden) as _,
+            quota: Arc::new(Ceiling),
             inline_max: INLINE_MAX,
             grace_ms: GRACE_MS,
             reserve_bytes: 0,
@@ -164,7 +189,7 @@ impl Rig {
     }
 
     /// All entries of all keys, with their bytes.
-    pub(super) async fn dump(&self, store: &Store) -> Shown {
+    pub(super) async fn dump(&self, store: &Store) -> Result<Shown, String> {
         let mut shown = Shown { naive: Naive::default(), ids: BTreeMap::new() };
         for (b, (bucket, spots)) in BUCKETS.iter().enumerate() {
             let bucket = store.find_bucket(&bucket.parse().unwrap()).await.unwrap().value;
@@ -178,7 +203,7 @@ impl Rig {
                 for entry in &entries {
                     let content = match entry {
                         HistoryEntry::DeleteMarker(_) => None,
-                        HistoryEntry::Version(version) => Some(content(store, at, version).await),
+                        HistoryEntry::Version(version) => Some(content(store, at, version).await?),
                     };
                     history.push(Entry { is_null: entry.is_null(), content });
                 }
@@ -188,20 +213,20 @@ impl Rig {
                 }
             }
         }
-        shown
+        Ok(shown)
     }
 }
 
-async fn content(store: &Store, at: Spot, version: &Version) -> Content {
+async fn content(store: &Store, at: Spot, version: &Version) -> Result<Content, String> {
     let get = GetObject {
         at: place(at),
         version: Some(VersionRef::Id(version.id)),
         conditions: Conditions::default(),
         range: None,
     };
-    let (found, bytes) = store.get(&cx(), get).await.unwrap();
-    let pieces: Vec<_> = bytes.try_collect().await.unwrap();
-    Content { bytes: pieces.concat(), tags: found.version.attributes.tags }
+    let (found, bytes) = store.get(&cx(), get).await.map_err(|error| format!("{at:?}: {error:?}"))?;
+    let pieces: Vec<_> = bytes.try_collect().await.map_err(|error| format!("{at:?}: {error:?}"))?;
+    Ok(Content { bytes: pieces.concat(), tags: found.version.attributes.tags })
 }
 
 /// Polls so many times, then lets go.
