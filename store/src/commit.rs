@@ -18,8 +18,9 @@ use crate::scheme::Place;
 use crate::watch::Note;
 use crate::{Growth, Inner, Store, refs, views};
 
-/// Restarts of a read that met rows of two moments. One is rare, two in a row need a writer at the same key.
-pub(crate) const RESTARTS_MAX: usize = 8;
+/// Restarts of a read that met rows of two moments. One is rare, two in a row need writers at the same key; this many
+/// are not met.
+pub(crate) const RESTARTS_MAX: usize = 64;
 
 /// What a change needs to know of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
