@@ -13,7 +13,7 @@ use crate::{Inner, Result, Store};
 /// Between two sweeps. A blob goes at most this much later than its grace time says.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 /// Between two looks at what is pending, when nobody says that something is: after a failure.
-const PENDING_INTERVAL: Duration = Duration::from_secs(60);
+const PENDING_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The tasks and what wakes them.
 #[derive(Debug)]

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use coffre_kv::{Commit, Kv, KvExt, Position, Range, Scan, Step, Wait};
+use coffre_kv::{Commit, Kv, KvExt, Range, Scan, Step, Wait};
 
 use crate::codec::keys;
 use crate::codec::object::{decode_bucket, decode_history, decode_version, encode_version};
@@ -43,8 +43,6 @@ pub(crate) enum Turn {
 /// What a commit left behind.
 #[derive(Debug)]
 pub(crate) struct Committed {
-    /// Where it stands.
-    pub(crate) position: Position,
     /// Which blobs' rows name the places that came with it.
     pub(crate) refs: refs::RefPlan,
 }
@@ -219,7 +217,7 @@ impl Store {
             may_use_reserve,
         };
         match self.inner.kv().commit(commit).await {
-            Ok(position) => Ok(Turn::Done(Committed { position, refs })),
+            Ok(_) => Ok(Turn::Done(Committed { refs })),
             Err(coffre_kv::Error::Conflict { check }) if (quota_from..checks.len()).contains(&check) => {
                 Err(Error::QuotaExceeded)
             }

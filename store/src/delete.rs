@@ -104,16 +104,13 @@ impl Store {
                 None
             });
         }
-        let is_done = match changes {
-            0 => true,
-            _ => {
-                let note = Note::of(cx, "DeleteObjects", Some(bucket.as_str()), None);
-                match self.commit(bucket, plan, Some(&note)).await {
-                    Ok(Turn::Done(_)) => true,
-                    // somebody changed one of them, or together they are too much: each by itself
-                    Ok(Turn::Lost(_)) | Err(Error::TooLarge { .. }) => false,
-                    Err(error) => return Err(error),
-                }
+        let is_done = changes == 0 || {
+            let note = Note::of(cx, "DeleteObjects", Some(bucket.as_str()), None);
+            match self.commit(bucket, plan, Some(&note)).await {
+                Ok(Turn::Done(_)) => true,
+                // somebody changed one of them, or together they are too much: each by itself
+                Ok(Turn::Lost(_)) | Err(Error::TooLarge { .. }) => false,
+                Err(error) => return Err(error),
             }
         };
         let mut all = Vec::with_capacity(ones.len());

@@ -48,7 +48,7 @@ impl Store {
     pub async fn head(&self, cx: &Cx, get: GetObject) -> Result<Found> {
         let actions = (Action::GetObject, Action::GetObjectVersion);
         let (bucket, version, _) = self.version_at(cx, &get.at, get.version, actions).await?;
-        select(bucket, version, &get)
+        select(bucket.value.versioning, version.value, &get)
     }
 
     /// The record and a stream over the selected bytes. The blobs stay while the stream lives; a damaged one ends it
@@ -169,8 +169,7 @@ fn found_whole(version: Version, versioning: Versioning) -> Found {
 }
 
 /// Applies a read's conditions and range to what was found.
-fn select(bucket: Placed<Bucket>, version: Placed<Version>, get: &GetObject) -> Result<Found> {
-    let version = version.value;
+fn select(versioning: Versioning, version: Version, get: &GetObject) -> Result<Found> {
     decide_read(&get.conditions, &version)?;
     let range = match get.range {
         None => None,
@@ -180,5 +179,5 @@ fn select(bucket: Placed<Bucket>, version: Placed<Version>, get: &GetObject) -> 
         (Some(RangeRequest::Part(_)), Some(parts)) => Some(parts.count()),
         _ => None,
     };
-    Ok(Found { version, versioning: bucket.value.versioning, range, parts_count })
+    Ok(Found { version, versioning, range, parts_count })
 }

@@ -18,7 +18,7 @@
 //! | 36 | mark | file name | published files no row names yet |
 //! | 37 | manifest due | manifest id | manifests that may have lost their last owner |
 //! | 38 | pending | version id | versions whose bytes are still to be hashed: the background's list |
-//! | 40 | ino | inode number (be64) | the mount's way from a number to (bucket, key) |
+//! | 40 | – | – | kept for inode numbers, should the mount ever need a way from a number to a key |
 //! | 41 | file | kind, id | filing's, media's and company's ids |
 //! | 42 | by | scope, filter, sort, id | the lists of views (`views.rs`) |
 //! | 50 | use | measure, dimension, value | counters of `usage.rs` |
@@ -66,8 +66,6 @@ pub(crate) const MARK: u8 = 0x36;
 pub(crate) const MANIFEST_DUE: u8 = 0x37;
 /// Table `pending`.
 pub(crate) const PENDING: u8 = 0x38;
-/// Table `ino`.
-pub(crate) const INO: u8 = 0x40;
 /// Table `file`.
 pub(crate) const FILE: u8 = 0x41;
 /// Table `by`.
@@ -293,11 +291,6 @@ pub(crate) fn manifest_due(id: UploadId) -> Bytes {
 /// Row of a version whose digest is pending.
 pub(crate) fn pending(id: VersionId) -> Bytes {
     Key::of(PENDING).raw(&id.0).done()
-}
-
-/// Row of an inode number.
-pub(crate) fn ino(ino: u64) -> Bytes {
-    Key::of(INO).raw(&ino.to_be_bytes()).done()
 }
 
 /// Row of filing's serial number of a file.

@@ -1,5 +1,7 @@
 //! Golden records, round trips, the order of keys, and bytes nobody wrote.
 
+use std::fmt::Write as _;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -129,8 +131,10 @@ fn golden_records_stay_as_they_are() {
         ("bucket", encode_bucket(&bucket())),
         ("manifest-page", encode_page(&page)),
     ];
-    let written: String =
-        made.iter().map(|(name, bytes)| format!("{name} {}\n", hex::encode(bytes))).collect();
+    let mut written = String::new();
+    for (name, bytes) in &made {
+        writeln!(written, "{name} {}", hex::encode(bytes)).unwrap();
+    }
     assert_eq!(written, GOLDEN, "the format of stored records has changed");
     let golden: std::collections::BTreeMap<_, _> = GOLDEN.lines().filter_map(|l| l.split_once(' ')).collect();
     let read = |name| Bytes::from(hex::decode(golden[name]).unwrap());
@@ -155,7 +159,6 @@ fn golden_keys_stay_as_they_are() {
     check(keys::blob(&BlobId::Parts(id)), &format!("3002{}", "ee".repeat(16)));
     check(keys::manifest_page(id, 2), &format!("31{}00000002", "ee".repeat(16)));
     check(keys::manifest_owner(id, VersionId([1; 16])), &format!("32{}{}", "ee".repeat(16), "01".repeat(16)));
-    check(keys::ino(258), "400000000000000102");
     check(keys::file_filing(2), "41010000000000000002");
     check(keys::serial("ino"), "51696e6f");
 }

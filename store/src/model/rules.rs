@@ -443,7 +443,7 @@ async fn rebuild_mends_what_check_finds() {
     let (_rig, store) = opened().await;
     let cx = somebody();
     for spot in [(0, 0), (1, 0), (1, 1), (1, 2)] {
-        store.put(&cx, put_of(&place(spot), &[spot.1 as u8; 3_000])).await.unwrap();
+        store.put(&cx, put_of(&place(spot), &[u8::try_from(spot.1).unwrap(); 3_000])).await.unwrap();
     }
     let kv = Arc::clone(store.inner.kv());
     let rows = kv.rows(Scan::forward(Range::all()), usize::MAX).await.unwrap();
