@@ -8,11 +8,13 @@
 #[cfg(test)]
 mod model;
 mod rows;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use coffre_kv::{Check, Kv, Position, Write};
+use coffre_kv::{Check, Kv, KvExt, Position, Range, Scan, Write};
 
 pub(crate) use rows::{
     BlobKey, BlobRow, NewBlob, Owner, State, Stretch, candidate_key, dead_key, dead_writes, due_key,
@@ -191,9 +193,19 @@ pub(crate) fn decide_sweep(row: &BlobRow, now_ms: u64, grace_ms: u64) -> SweepSt
     }
 }
 
+/// Whether a parts file may go on as the content it turned out to be: it does when its only owner leaves it in this
+/// commit, so that one row and one name stand for the file before and after.
+pub(crate) fn can_adopt(parts: &BlobRow, leaving: &BTreeSet<Owner>) -> bool {
+    !parts.has_more && parts.state != State::Quarantined && parts.owners.iter().all(|o| leaving.contains(o))
+}
+
 /// Changes of references in one commit, gathered by blob.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Changes(BTreeMap<BlobId, Asked>);
+pub(crate) struct Changes {
+    blobs: BTreeMap<BlobId, Asked>,
+    /// By parts file: the content it is, and its size.
+    adopts: BTreeMap<BlobId, (BlobId, u64)>,
+}
 
 /// What the commit needs.
 #[derive(Clone, Debug, Default)]
@@ -217,7 +229,7 @@ impl Changes {
 
     /// The owner uses the blob from now on; `new` makes its row when it has none (or heals it).
     pub(crate) fn add(&mut self, blob: BlobId, owner: Owner, new: Option<NewBlob>) {
-        let asked = self.0.entry(blob).or_default();
+        let asked = self.blobs.entry(blob).or_default();
         asked.adds.insert(owner);
         if new.is_some() {
             asked.new = new;
@@ -226,7 +238,15 @@ impl Changes {
 
     /// The owner does not use the blob any more.
     pub(crate) fn remove(&mut self, blob: BlobId, owner: Owner) {
-        self.0.entry(blob).or_default().removes.insert(owner);
+        self.blobs.entry(blob).or_default().removes.insert(owner);
+    }
+
+    /// The file of `parts` is `content` from its first byte on, `size_bytes` long. Goes with an [`Changes::add`] to
+    /// the content and a [`Changes::remove`] from the parts: has the content no row, it gets one with that file and
+    /// the parts' row goes; has it one already, the parts' file goes with the sweep. [`may_adopt`] says beforehand
+    /// whether this can be.
+    pub(crate) fn adopt(&mut self, parts: BlobId, content: BlobId, size_bytes: u64) {
+        self.adopts.insert(parts, (content, size_bytes));
     }
 
     /// Reads the rows and decides. On a conflict of the commit the caller calls it again.
@@ -236,24 +256,68 @@ impl Changes {
     /// it is in quarantine.
     pub(crate) async fn plan(&self, kv: &dyn Kv) -> Result<RefPlan> {
         let mut plan = RefPlan::default();
-        for (blob, asked) in &self.0 {
+        let mut blobs = self.blobs.clone();
+        for (parts, (content, size_bytes)) in &self.adopts {
+            plan_adoption(kv, (parts, content, *size_bytes), &mut blobs, &mut plan).await?;
+        }
+        for (blob, asked) in &blobs {
             let found = find_row(kv, blob).await?;
-            let seen = Seen {
-                more: more_owners(kv, blob, asked, found.as_ref()).await?,
-                row: found.clone().map(|f| f.0),
-            };
+            let more = more_owners(kv, blob, asked, found.as_ref()).await?;
+            let seen = Seen { more, row: found.clone().map(|f| f.0) };
             let effect = decide(&seen, asked, OWNERS_IN_ROW_MAX).map_err(|refused| match refused {
                 Refused::NoRow | Refused::OtherPlace => Error::Busy,
                 Refused::Damaged => Error::Corrupt { what: "a blob is in quarantine".into() },
             })?;
-            plan.checks.push(match found {
-                Some((_, position)) => Check::At(keys::blob(blob), position),
-                None => Check::Absent(keys::blob(blob)),
-            });
+            plan.checks.push(row_check(blob, found.as_ref()));
             plan.apply(blob, effect);
         }
         Ok(plan)
     }
+}
+
+/// Holds while the row is as it was found.
+fn row_check(blob: &BlobId, found: Option<&(BlobRow, Position)>) -> Check {
+    match found {
+        Some((_, position)) => Check::At(keys::blob(blob), *position),
+        None => Check::Absent(keys::blob(blob)),
+    }
+}
+
+/// Takes the parts' row away and gives its file to the content, unless the content has a sound row already.
+async fn plan_adoption(
+    kv: &dyn Kv,
+    (parts, content, size_bytes): (&BlobId, &BlobId, u64),
+    blobs: &mut BTreeMap<BlobId, Asked>,
+    plan: &mut RefPlan,
+) -> Result<()> {
+    if find_row(kv, content).await?.is_some_and(|(row, _)| row.state != State::Quarantined) {
+        return Ok(());
+    }
+    let leaving = blobs.remove(parts).unwrap_or_default().removes;
+    let found = find_row(kv, parts).await?.filter(|(row, _)| can_adopt(row, &leaving)).ok_or(Error::Busy)?;
+    let name = found.0.place.file().ok_or(Error::Busy)?.to_owned();
+    plan.checks.push(row_check(parts, Some(&found)));
+    plan.writes.push(Write::Delete(keys::blob(parts)));
+    let stretches = Scan::forward(Range::prefix(stretches_prefix(parts))).keys_only();
+    plan.writes.extend(kv.rows(stretches, usize::MAX).await?.into_iter().map(|(key, _)| Write::Delete(key)));
+    let place = Place::File { name, offset: 0, len: size_bytes };
+    let asked = blobs.entry(*content).or_default();
+    asked.new = Some(NewBlob { place, size_bytes, inline: None, stretch: None });
+    Ok(())
+}
+
+/// Whether [`Changes::adopt`] can be when these owners leave: the content has a row already, or the file is theirs
+/// alone.
+pub(crate) async fn may_adopt(
+    kv: &dyn Kv,
+    parts: &BlobId,
+    content: &BlobId,
+    leaving: &BTreeSet<Owner>,
+) -> Result<bool> {
+    if find_row(kv, content).await?.is_some_and(|(row, _)| row.state != State::Quarantined) {
+        return Ok(true);
+    }
+    Ok(find_row(kv, parts).await?.is_some_and(|(row, _)| can_adopt(&row, leaving)))
 }
 
 /// Of the owners asked about and not in the row, those that have a row of their own.

@@ -165,6 +165,19 @@ impl Blobs {
         self.blocking("removing a blob", move |inner| inner.remove_file(&name)).await
     }
 
+    /// Names and lengths of the files in `blobs/{n}`.
+    pub(crate) async fn files_in(&self, n: u8) -> Result<Vec<(String, u64)>> {
+        self.blocking("listing blobs", move |inner| {
+            let files = inner.disk.list(&inner.dir.join("blobs").join(hex::encode([n])))?;
+            Ok(files
+                .into_iter()
+                .filter(|entry| !entry.is_dir)
+                .map(|entry| (entry.name, entry.len_bytes))
+                .collect())
+        })
+        .await
+    }
+
     /// Moves a file to `quarantine/`; one that is missing is fine.
     pub(crate) async fn set_aside(&self, name: &str) -> Result<()> {
         let name = name.to_owned();

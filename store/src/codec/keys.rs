@@ -15,7 +15,7 @@
 //! | 33 | dead | place | files to unlink |
 //! | 34 | candidate | blob | blobs that may have lost their last owner: what the sweep looks at |
 //! | 35 | due | time, blob | condemned blobs in the order their grace ends |
-//! | 36 | mark | file name | published files no row names yet |
+//! | 36 | mark | file name | files whose name does not tell which blob they hold: a parts file that became content |
 //! | 37 | manifest due | manifest id | manifests that may have lost their last owner |
 //! | 38 | pending | version id | versions whose bytes are still to be hashed: the background's list |
 //! | 40 | – | – | kept for inode numbers, should the mount ever need a way from a number to a key |

@@ -5,6 +5,8 @@ pub(crate) mod gc;
 mod manifests;
 pub(crate) mod scrub;
 mod survey;
+#[cfg(test)]
+mod tests;
 
 /// What gc freed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
