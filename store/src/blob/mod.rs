@@ -10,6 +10,8 @@
 
 mod buffer;
 mod dirs;
+#[cfg(test)]
+mod faults;
 mod parts;
 mod pins;
 mod pipeline;
@@ -78,6 +80,8 @@ struct Inner {
     open_files: Mutex<read::OpenFiles>,
     /// Files published whose commit's outcome nobody saw; the sweep judges them against the rows.
     doubtful: Mutex<HashMap<String, BlobId>>,
+    /// Removals under way that nobody waits for.
+    soon: AtomicU64,
     /// One sweep at a time; whether orphans have been looked for since opening.
     sweeping: Arc<tokio::sync::Mutex<bool>>,
     /// A sync failed in a way that leaves names in doubt: refuse writes until opened again.
@@ -108,6 +112,7 @@ impl Blobs {
             pins: Pins::default(),
             open_files: Mutex::default(),
             doubtful: Mutex::default(),
+            soon: AtomicU64::new(0),
             sweeping: Arc::default(),
             stopped: AtomicBool::new(false),
         };
@@ -209,6 +214,16 @@ impl Blobs {
         .await
     }
 
+    /// Waits until nothing runs on the pool for these blobs.
+    #[cfg(test)]
+    pub(crate) async fn idle(&self) {
+        let all = u32::try_from(BLOCKING_MAX).unwrap();
+        while self.inner.soon.load(Ordering::Acquire) > 0 {
+            tokio::task::yield_now().await;
+        }
+        drop(self.inner.blocking.acquire_many(all).await.unwrap());
+    }
+
     /// The most blocks that were out at a time, and how many are kept.
     #[cfg(test)]
     fn blocks(&self) -> (usize, usize) {
@@ -250,6 +265,7 @@ impl Blobs {
 impl Inner {
     fn make_dirs(&self) -> std::io::Result<()> {
         let blobs = self.dir.join("blobs");
+        let is_new = self.disk.list(&blobs).is_err();
         for n in 0..=255u8 {
             self.disk.create_dir_all(&blobs.join(hex::encode([n])))?;
         }
@@ -257,6 +273,9 @@ impl Inner {
         self.disk.create_dir_all(&self.quarantine())?;
         self.disk.sync_dir(&blobs)?;
         self.disk.sync_dir(&self.dir)?;
+        if let Some(above) = self.dir.parent().filter(|_| is_new) {
+            self.disk.sync_dir(above)?;
+        }
         for entry in self.disk.list(&self.staging())? {
             if !entry.is_dir {
                 self.disk.remove(&self.staging().join(entry.name))?;

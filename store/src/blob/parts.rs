@@ -32,10 +32,19 @@ const PARTS_FILES_MAX: usize = 512;
 const PARTS_FILE_BYTES_MAX: u64 = 8 << 40;
 
 /// The parts files of this process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct PartsFiles {
     files: Mutex<HashMap<UploadId, Arc<PartsFile>>>,
     uses: AtomicU64,
+    /// Shorter first parts make no file.
+    slot_min: AtomicU64,
+}
+
+impl Default for PartsFiles {
+    fn default() -> Self {
+        let slot_min = AtomicU64::new(PART_BYTES_MIN);
+        Self { files: Mutex::default(), uses: AtomicU64::new(0), slot_min }
+    }
 }
 
 #[derive(Debug)]
@@ -154,6 +163,12 @@ impl StagedPart {
 }
 
 impl Blobs {
+    /// Lets shorter parts share a file, so that a test can do it a thousand times.
+    #[cfg(test)]
+    pub(super) fn set_slot_min(&self, bytes: u64) {
+        self.inner.parts.slot_min.store(bytes, Ordering::Relaxed);
+    }
+
     /// Receives a part. `slot` is the one remembered with the upload, `None` while no part of it was committed to
     /// a shared file. The bytes are durable on return, in the upload's parts file where they fit, else published as
     /// a blob of their own.
@@ -200,7 +215,7 @@ impl Blobs {
             // Its file was made by an earlier process, or closed.
             (None, Some(_)) => return None,
             // The first part says how long the parts are; all but an upload's last have at least 5 MiB.
-            (None, None) if size_bytes < PART_BYTES_MIN => return None,
+            (None, None) if size_bytes < files.slot_min.load(Ordering::Relaxed) => return None,
             (None, None) => {
                 let parts = Arc::new(PartsFile::new(size_bytes, upload, Arc::downgrade(&self.inner)));
                 map.insert(upload, Arc::clone(&parts));

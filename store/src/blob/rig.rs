@@ -1,6 +1,6 @@
 //! For tests: blobs, rows and references together, without the objects above.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,7 +23,10 @@ pub(crate) const OPTIONS: BlobOptions =
 
 /// Blobs in a folder of their own, rows in memory.
 pub(crate) struct Rig {
-    pub(crate) dir: Arc<TempDir>,
+    /// Keeps the folder on the real file system.
+    temp: Option<Arc<TempDir>>,
+    pub(crate) root: PathBuf,
+    pub(crate) disk: Arc<dyn Disk>,
     pub(crate) kv: Arc<dyn Kv>,
     pub(crate) blobs: Blobs,
 }
@@ -70,16 +73,32 @@ impl Rig {
     }
 
     pub(crate) async fn with(options: BlobOptions) -> Self {
-        let dir = Arc::new(TempDir::new().unwrap());
-        let blobs = Blobs::open(Arc::new(RealDisk), dir.path().into(), options, 1).await.unwrap();
-        Self { dir, kv: Arc::new(Memory::new()), blobs }
+        let temp = Arc::new(TempDir::new().unwrap());
+        let (root, disk, kv) = (temp.path().to_owned(), Arc::new(RealDisk), Arc::new(Memory::new()));
+        Self::open(Some(temp), root, disk, kv, options, 1).await.unwrap()
     }
 
-    /// The same rows and folder, opened again through a disk.
-    pub(crate) async fn reopen(&self, disk: Arc<dyn Disk>) -> Result<Self> {
-        let (dir, epoch) = (Arc::clone(&self.dir), self.blobs.epoch() + 1);
-        let blobs = Blobs::open(disk, dir.path().into(), OPTIONS, epoch).await?;
-        Ok(Self { dir, kv: Arc::clone(&self.kv), blobs })
+    /// On another disk, rows as they are.
+    pub(crate) async fn on(disk: Arc<dyn Disk>, kv: Arc<dyn Kv>, epoch: u64) -> Result<Self> {
+        Self::open(None, "/data".into(), disk, kv, OPTIONS, epoch).await
+    }
+
+    /// The same rows and folder, opened again.
+    pub(crate) async fn reopen(&self) -> Result<Self> {
+        let (disk, kv) = (Arc::clone(&self.disk), Arc::clone(&self.kv));
+        Self::open(self.temp.clone(), self.root.clone(), disk, kv, OPTIONS, self.blobs.epoch() + 1).await
+    }
+
+    async fn open(
+        temp: Option<Arc<TempDir>>,
+        root: PathBuf,
+        disk: Arc<dyn Disk>,
+        kv: Arc<dyn Kv>,
+        options: BlobOptions,
+        epoch: u64,
+    ) -> Result<Self> {
+        let blobs = Blobs::open(Arc::clone(&disk), root.clone(), options, epoch).await?;
+        Ok(Self { temp, root, disk, kv, blobs })
     }
 
     /// Stores bytes as a version would.
@@ -151,9 +170,14 @@ impl Rig {
     /// The files in the folder, however deep.
     pub(crate) fn files(&self) -> Vec<String> {
         let mut found = Vec::new();
-        walk(self.dir.path(), &mut found);
+        walk(&*self.disk, &self.root, &mut found);
         found.sort();
         found
+    }
+
+    /// Where a published file lies.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root.join("blobs").join(&name[..2]).join(name)
     }
 
     /// Waits until removals in the background have left this many files.
@@ -174,13 +198,12 @@ pub(crate) fn whole(blob: BlobId, len: usize) -> Vec<Extent> {
     vec![Extent { blob, offset: 0, len: len as u64 }]
 }
 
-fn walk(dir: &Path, found: &mut Vec<String>) {
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            walk(&path, found);
+fn walk(disk: &dyn Disk, dir: &Path, found: &mut Vec<String>) {
+    for entry in disk.list(dir).unwrap() {
+        if entry.is_dir {
+            walk(disk, &dir.join(entry.name), found);
         } else {
-            found.push(path.file_name().unwrap().to_string_lossy().into_owned());
+            found.push(entry.name);
         }
     }
 }

@@ -6,6 +6,7 @@
 //! is left to the sweep, which compares it with the rows: removing it here could lose an acknowledged write.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 use coffre_disk::Open;
@@ -324,10 +325,12 @@ impl Blobs {
     {
         let inner = std::sync::Arc::clone(&self.inner);
         let runtime = inner.runtime.clone();
+        inner.soon.fetch_add(1, Ordering::AcqRel);
         runtime.spawn_blocking(move || {
             if let Err(error) = work(&inner) {
                 tracing::warn!(%error, "a file that nobody needs could not be removed");
             }
+            inner.soon.fetch_sub(1, Ordering::AcqRel);
         });
     }
 }

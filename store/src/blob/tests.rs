@@ -1,9 +1,6 @@
 //! The blob suite: what comes in comes out; what fails leaves nothing.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
-use coffre_disk::RealDisk;
 use futures_util::{FutureExt, StreamExt, stream};
 
 use super::rig::{OPTIONS, Rig, body, bytes, collect, seed, whole};
@@ -69,7 +66,7 @@ async fn published_files_are_read_only_and_carry_the_epoch() {
         let blob = rig.put(&bytes(1, size), [1; 16]).await.unwrap();
         let name = rig.files().into_iter().find(|name| parse_name(name).unwrap().0 == blob).unwrap();
         assert_eq!(parse_name(&name).unwrap(), (blob, 1));
-        let path = rig.dir.path().join("blobs").join(&name[..2]).join(&name);
+        let path = rig.path(&name);
         let meta = std::fs::metadata(path).unwrap();
         assert_eq!(meta.permissions().mode() & 0o777, 0o444);
         assert_eq!(meta.len(), size as u64, "padding has been cut");
@@ -219,8 +216,8 @@ async fn opening_clears_staging_and_keeps_blobs() {
     let rig = Rig::new().await;
     let data = bytes(5, 300_000);
     let blob = rig.put(&data, [1; 16]).await.unwrap();
-    std::fs::write(rig.dir.path().join("staging/1-77"), b"left by a crash").unwrap();
-    let rig = rig.reopen(Arc::new(RealDisk)).await.unwrap();
+    std::fs::write(rig.root.join("staging/1-77"), b"left by a crash").unwrap();
+    let rig = rig.reopen().await.unwrap();
     rig.until_files(1).await;
     assert_eq!(rig.read(&whole(blob, data.len())).await.unwrap().unwrap(), data);
 }
@@ -258,7 +255,7 @@ async fn parts_share_a_file_in_any_order() {
         assert_eq!(rig.read(&joined).await.unwrap().unwrap(), data, "one plain file");
         rig.blobs.forget_parts(upload, Some(data.len() as u64));
         let name = rig.files().into_iter().find(|name| name.starts_with(&upload.to_string())).unwrap();
-        let path = rig.dir.path().join("blobs").join(&name[..2]).join(&name);
+        let path = rig.path(&name);
         while !std::fs::metadata(&path).unwrap().permissions().readonly() {
             tokio::task::yield_now().await;
         }
@@ -376,12 +373,11 @@ async fn a_missing_row_is_for_the_caller_and_a_missing_file_is_damage() {
     assert!(rig.read(&nowhere).await.unwrap().is_none());
     let blob = rig.put(&data, [1; 16]).await.unwrap();
     let name = rig.files().remove(0);
-    let path = rig.dir.path().join("blobs").join(&name[..2]).join(&name);
-    std::fs::OpenOptions::new().read(true).open(&path).unwrap();
+    let path = rig.path(&name);
     let long = [Extent { blob, offset: 299_000, len: 2000 }];
     let stream = rig.blobs.read(&rig.kv, long.to_vec()).await.unwrap().unwrap();
     assert!(collect(stream).await.is_err(), "shorter than the extent says");
-    let rig = rig.reopen(Arc::new(RealDisk)).await.unwrap();
+    let rig = rig.reopen().await.unwrap();
     std::fs::remove_file(path).unwrap();
     assert!(matches!(rig.read(&whole(blob, 300_000)).await, Err(Error::Corrupt { .. })));
 }

@@ -1,8 +1,5 @@
 //! Sweep and scrub on real files.
 
-use std::sync::Arc;
-
-use coffre_disk::RealDisk;
 use futures_util::StreamExt;
 
 use super::scrub::scrub;
@@ -16,10 +13,6 @@ const B: [u8; 16] = [2; 16];
 const BIG: usize = 300_000;
 /// Fast enough not to wait.
 const AT_ONCE: u64 = u64::MAX;
-
-fn path(rig: &Rig, name: &str) -> std::path::PathBuf {
-    rig.dir.path().join("blobs").join(&name[..2]).join(name)
-}
 
 /// Changes one byte of a file, as a bad disk would.
 fn flip(path: &std::path::Path, at: usize) {
@@ -119,7 +112,7 @@ async fn files_a_crash_left_go_after_the_next_opening() {
     std::mem::forget(staged);
     rig.gc().await.unwrap();
     assert_eq!(rig.files().len(), 2, "of this opening, perhaps on its way");
-    let rig = rig.reopen(Arc::new(RealDisk)).await.unwrap();
+    let rig = rig.reopen().await.unwrap();
     let freed = rig.sweep_at(0, 10).run().await.unwrap();
     assert_eq!(freed.freed_bytes, BIG as u64);
     assert_eq!(rig.files(), kept);
@@ -159,11 +152,11 @@ async fn scrub_finds_a_flipped_bit_and_the_next_upload_heals() {
     let sound = scrub(&rig.kv, &rig.blobs, AT_ONCE).await.unwrap();
     assert_eq!((sound.blobs, sound.bytes, sound.damaged.len()), (3, (BIG + (9 << 20) + 1000) as u64, 0));
 
-    flip(&path(&rig, &name), 200_000);
+    flip(&rig.path(&name), 200_000);
     let found = scrub(&rig.kv, &rig.blobs, AT_ONCE).await.unwrap();
     let BlobId::Content(sha256) = blob else { panic!() };
     assert_eq!(found.damaged, vec![sha256.to_string()]);
-    assert!(rig.dir.path().join("quarantine").join(&name).exists());
+    assert!(rig.root.join("quarantine").join(&name).exists());
     assert!(matches!(rig.read(&whole(blob, BIG)).await, Err(Error::Corrupt { .. })));
     assert!(scrub(&rig.kv, &rig.blobs, AT_ONCE).await.unwrap().damaged.is_empty(), "told once");
 
@@ -185,11 +178,11 @@ async fn scrub_finds_what_is_missing_cut_or_damaged_in_a_row() {
     rig.kv.commit(coffre_kv::Commit { writes: vec![put], ..Default::default() }).await.unwrap();
     let cut = rig.put(&bytes(2, BIG), A).await.unwrap();
     let name = rig.files().remove(0);
-    std::fs::set_permissions(path(&rig, &name), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    std::fs::OpenOptions::new().write(true).open(path(&rig, &name)).unwrap().set_len(1000).unwrap();
+    std::fs::set_permissions(rig.path(&name), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::OpenOptions::new().write(true).open(rig.path(&name)).unwrap().set_len(1000).unwrap();
     let missing = rig.put(&bytes(3, BIG), A).await.unwrap();
     let name = rig.files().into_iter().find(|n| *n != name).unwrap();
-    std::fs::remove_file(path(&rig, &name)).unwrap();
+    std::fs::remove_file(rig.path(&name)).unwrap();
     let found = scrub(&rig.kv, &rig.blobs, AT_ONCE).await.unwrap();
     assert_eq!(found.damaged.len(), 3);
     for (blob, data) in [(inline, bytes(1, 1000)), (cut, bytes(2, BIG)), (missing, bytes(3, BIG))] {
@@ -223,9 +216,9 @@ async fn scrub_compares_a_parts_file_by_its_parts() {
     }
     let sound = scrub(&rig.kv, &rig.blobs, AT_ONCE).await.unwrap();
     assert_eq!((sound.bytes, sound.damaged.len()), (2 * slot as u64, 0), "the hole between is nobody's");
-    flip(&path(&rig, &rig.files()[0]), slot + 7);
+    flip(&rig.path(&rig.files()[0]), slot + 7);
     assert!(scrub(&rig.kv, &rig.blobs, AT_ONCE).await.unwrap().damaged.is_empty());
-    flip(&path(&rig, &rig.files()[0]), 2 * slot + 7);
+    flip(&rig.path(&rig.files()[0]), 2 * slot + 7);
     assert_eq!(scrub(&rig.kv, &rig.blobs, AT_ONCE).await.unwrap().damaged, vec![upload.to_string()]);
     assert!(matches!(rig.read(&extents).await, Err(Error::Corrupt { .. })));
 }
