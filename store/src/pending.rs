@@ -21,7 +21,7 @@ use crate::name::{VersionId, VersionRef};
 use crate::object::{At, BlobId, Bucket, BuiltIn, Digest, Extent, HistoryEntry, Manifest, Version};
 use crate::plan::{Placed, Plan};
 use crate::put::Claims;
-use crate::{Store, refs};
+use crate::{ByteStream, Store, refs};
 
 /// Bytes hashed between two trips to the pool: long enough that the trip does not show, short enough to share it.
 const HASH_STEP_BYTES: usize = 1024 * 1024;
@@ -31,35 +31,8 @@ const ROWS_MAX: usize = 256;
 impl Store {
     /// Hashes a version's content; `None`: it is not there any more.
     pub(crate) async fn digests_of(&self, version: &Version, wanted: &Wanted) -> Result<Option<Digests>> {
-        let Some(mut bytes) = self.read(version, 0..version.size_bytes).await? else { return Ok(None) };
-        let mut lanes = hasher::lanes(wanted);
-        let mut step: Vec<Bytes> = Vec::new();
-        let mut len = 0;
-        loop {
-            let next = bytes.next().await.transpose().map_err(unread)?;
-            let is_end = next.is_none();
-            if let Some(piece) = next {
-                len += piece.len();
-                step.push(piece);
-            }
-            if is_end || len >= HASH_STEP_BYTES {
-                let pieces = std::mem::take(&mut step);
-                len = 0;
-                let work = move || {
-                    for piece in &pieces {
-                        lanes.0.update(piece);
-                        lanes.1.update(piece);
-                    }
-                    lanes
-                };
-                let doing = "hashing a version";
-                let hashed = tokio::task::spawn_blocking(work).await;
-                lanes = hashed.map_err(|error| Error::Internal { doing, source: error.into() })?;
-            }
-            if is_end {
-                return Ok(Some(hasher::finish(wanted, lanes.0, lanes.1)));
-            }
-        }
+        let Some(bytes) = self.read(version, 0..version.size_bytes).await? else { return Ok(None) };
+        hash_stream(bytes, wanted).await.map(Some)
     }
 
     /// Hashes every version that is pending. One that cannot be read is told in the log and stays pending.
@@ -164,6 +137,38 @@ impl Store {
         let kv = Arc::clone(self.inner.kv());
         let row = refs::find_row(&*kv, &BlobId::Content(sha256)).await?;
         Ok(row.is_some_and(|(row, _)| row.state != refs::State::Quarantined))
+    }
+}
+
+/// Hashes stored bytes on the blocking pool.
+pub(crate) async fn hash_stream(mut bytes: ByteStream, wanted: &Wanted) -> Result<Digests> {
+    let mut lanes = hasher::lanes(wanted);
+    let mut step: Vec<Bytes> = Vec::new();
+    let mut len = 0;
+    loop {
+        let next = bytes.next().await.transpose().map_err(unread)?;
+        let is_end = next.is_none();
+        if let Some(piece) = next {
+            len += piece.len();
+            step.push(piece);
+        }
+        if is_end || len >= HASH_STEP_BYTES {
+            let pieces = std::mem::take(&mut step);
+            len = 0;
+            let work = move || {
+                for piece in &pieces {
+                    lanes.0.update(piece);
+                    lanes.1.update(piece);
+                }
+                lanes
+            };
+            let doing = "hashing stored bytes";
+            let hashed = tokio::task::spawn_blocking(work).await;
+            lanes = hashed.map_err(|error| Error::Internal { doing, source: error.into() })?;
+        }
+        if is_end {
+            return Ok(hasher::finish(wanted, lanes.0, lanes.1));
+        }
     }
 }
 
