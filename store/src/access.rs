@@ -34,7 +34,6 @@ impl Store {
 
     /// May they list, complete or abort this upload, or add parts to it? Where keys belong to who puts something
     /// there, an upload is its initiator's as an object is its owner's.
-    #[expect(dead_code, reason = "asked by multipart.rs")]
     pub(crate) fn ask_upload(
         &self,
         cx: &Cx,

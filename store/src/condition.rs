@@ -217,6 +217,7 @@ mod tests {
     use super::*;
     use crate::sample;
 
+    #[expect(clippy::unnecessary_wraps, reason = "stands where conditions have an option")]
     fn tags(tags: &[&str]) -> Option<ETagCondition> {
         Some(ETagCondition::OneOf(tags.iter().map(|t| ETag::parse(t)).collect()))
     }
@@ -242,7 +243,7 @@ mod tests {
         Version { etag: ETag::parse("aaaa"), modified_ms: 10_500, ..sample::version() }
     }
 
-    fn say(result: Result<()>) -> &'static str {
+    fn say(result: &Result<()>) -> &'static str {
         match result {
             Ok(()) => "ok",
             Err(Error::Precondition { condition }) => condition,
@@ -281,8 +282,8 @@ mod tests {
         ];
         for ((a, b, c, d), read, source) in table {
             let conditions = conditions(a, b, c, d);
-            assert_eq!(say(decide_read(&conditions, &version())), read, "{conditions:?}");
-            assert_eq!(say(decide_source(&conditions, &version())), source, "{conditions:?}");
+            assert_eq!(say(&decide_read(&conditions, &version())), read, "{conditions:?}");
+            assert_eq!(say(&decide_source(&conditions, &version())), source, "{conditions:?}");
         }
     }
 
@@ -306,8 +307,8 @@ mod tests {
         let key = "k".parse().unwrap();
         for ((a, b, c, d), there, absent) in table {
             let conditions = conditions(a, b, c, d);
-            assert_eq!(say(decide_write(&conditions, &key, Some(&version()))), there, "{conditions:?}");
-            assert_eq!(say(decide_write(&conditions, &key, None)), absent, "{conditions:?}");
+            assert_eq!(say(&decide_write(&conditions, &key, Some(&version()))), there, "{conditions:?}");
+            assert_eq!(say(&decide_write(&conditions, &key, None)), absent, "{conditions:?}");
         }
     }
 

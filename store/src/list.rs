@@ -78,7 +78,9 @@ impl Store {
     /// # Errors
     /// `NotFound(Bucket)`, `Denied`, `Hidden`.
     pub async fn list(&self, cx: &Cx, list: List) -> Result<Page> {
-        todo!("{cx:?} {list:?}")
+        let prefix = Some(list.prefix.as_str());
+        let bucket = self.allowed_bucket(cx, &list.bucket, Action::ListBucket, prefix, None).await?.value;
+        page(&**self.inner.kv(), bucket.id, &list, self.shown_to(cx, &bucket)).await
     }
 
     /// A page of a bucket's versions and delete markers.
@@ -86,7 +88,9 @@ impl Store {
     /// # Errors
     /// As [`Store::list`].
     pub async fn list_versions(&self, cx: &Cx, list: ListVersions) -> Result<VersionsPage> {
-        todo!("{cx:?} {list:?}")
+        let (name, prefix) = (&list.list.bucket, Some(list.list.prefix.as_str()));
+        let bucket = self.allowed_bucket(cx, name, Action::ListBucketVersions, prefix, None).await?.value;
+        versions_page(&**self.inner.kv(), bucket.id, &list, self.shown_to(cx, &bucket)).await
     }
 
     /// Which rows of a bucket the caller's listings show.
@@ -346,22 +350,20 @@ async fn below_marker(kv: &dyn Kv, bucket: BucketId, key: &str, marker: VersionR
         }
     }
     let scan = Scan::forward(coffre_kv::Range::prefix(keys::versions(bucket, &key)));
-    let found = kv
-        .scan_into(scan, Ok(None), move |found: &mut Result<Option<u64>>, row| {
-            match decode_history(&Bytes::copy_from_slice(row.value)) {
-                Ok(entry) => match find(&entry) {
-                    None => Step::Next,
-                    some => {
-                        *found = Ok(some);
-                        Step::Stop
-                    }
-                },
-                Err(error) => {
-                    *found = Err(error);
+    kv.scan_into(scan, Ok(None), move |found: &mut Result<Option<u64>>, row| {
+        match decode_history(&Bytes::copy_from_slice(row.value)) {
+            Ok(entry) => match find(&entry) {
+                None => Step::Next,
+                some => {
+                    *found = Ok(some);
                     Step::Stop
                 }
+            },
+            Err(error) => {
+                *found = Err(error);
+                Step::Stop
             }
-        })
-        .await?;
-    found
+        }
+    })
+    .await?
 }

@@ -1,10 +1,27 @@
 //! Multipart uploads: create, parts (also by copying ranges), lists, completion without copying bytes, abort.
+//!
+//! Owns the upload and part rows (`record`). Promises: the last commit of a number wins; a completion sees all parts
+//! that were answered before it and none that were not; completing copies no bytes, and parts of one size become one
+//! plain file; what is aborted or not named goes with the next sweeps. What an upload completes to is decided purely
+//! (`compose`).
+
+mod complete;
+mod compose;
+mod list;
+mod part;
+pub(crate) mod record;
+mod recount;
+
+#[cfg(test)]
+mod tests;
 
 use crate::condition::{Conditions, RangeRequest};
 use crate::digest::{Algorithm, Checksum, ETag};
 use crate::object::{At, Attributes};
-use crate::put::{Claims, Stored};
-use crate::{BucketName, ByteStream, Cx, PartNumber, Result, Store, UploadId, UserId, VersionRef};
+use crate::put::Claims;
+use crate::{BucketName, ByteStream, PartNumber, UploadId, UserId, VersionRef};
+
+pub(crate) use recount::unfinished;
 
 /// Smallest part but the last, bytes (S3).
 pub const PART_BYTES_MIN: u64 = 5 * 1024 * 1024;
@@ -163,56 +180,4 @@ pub struct UploadsPage {
     pub common_prefixes: Vec<String>,
     /// Key marker and upload marker of the next page; `None`: no more.
     pub next: Option<(String, Option<UploadId>)>,
-}
-
-impl Store {
-    /// Begins an upload. Durable on return.
-    pub async fn create_upload(&self, _cx: &Cx, _create: CreateUpload) -> Result<Upload> {
-        todo!("written next")
-    }
-
-    /// Stores a part; a number used before is replaced. Durable on return.
-    ///
-    /// # Errors
-    /// `NotFound(Upload)`, and as [`Store::put`].
-    pub async fn put_part(&self, _cx: &Cx, _part: PutPart) -> Result<Part> {
-        todo!("written next")
-    }
-
-    /// Makes a part of a range of an object by reference; no bytes move, though they may be read once to be hashed.
-    /// The caller needs to read the source and write the target.
-    pub async fn copy_part(&self, _cx: &Cx, _copy: CopyPart) -> Result<(Part, Option<VersionRef>)> {
-        todo!("written next")
-    }
-
-    /// A page of an upload's parts.
-    pub async fn list_parts(
-        &self,
-        _cx: &Cx,
-        _at: At,
-        _upload: UploadId,
-        _after: Option<PartNumber>,
-        _limit: usize,
-    ) -> Result<PartsPage> {
-        todo!("written next")
-    }
-
-    /// A page of a bucket's uploads.
-    pub async fn list_uploads(&self, _cx: &Cx, _list: ListUploads) -> Result<UploadsPage> {
-        todo!("written next")
-    }
-
-    /// Makes the parts the current version. Durable on return; copies no bytes. Completing twice with the same parts
-    /// gives the same answer while the version is current.
-    ///
-    /// # Errors
-    /// `NotFound(Upload)`, `BadParts`, `ChecksumMismatch`, `Precondition`, as [`Store::put`].
-    pub async fn complete_upload(&self, _cx: &Cx, _complete: CompleteUpload) -> Result<Stored> {
-        todo!("written next")
-    }
-
-    /// Forgets an upload and its parts; their bytes go with the next sweeps.
-    pub async fn abort_upload(&self, _cx: &Cx, _at: At, _upload: UploadId) -> Result<()> {
-        todo!("written next")
-    }
 }

@@ -35,8 +35,8 @@ fn is_text(head: &[u8]) -> bool {
     let is_control = |b: u8| b < 0x20 && !matches!(b, b'\t' | b'\n' | 0x0B | 0x0C | b'\r' | 0x1B);
     if is_utf16 {
         // an MP3 frame can begin with FF FE; text of Western scripts has a zero in every second byte
-        let zeros = head.iter().filter(|b| **b == 0).count();
-        return zeros * 4 > head.len();
+        let odd_zeros = head.chunks_exact(2).filter(|pair| pair.contains(&0)).count();
+        return odd_zeros * 2 > head.len() / 2;
     }
     if head.iter().any(|b| is_control(*b) || *b == 0x7F) {
         return false;

@@ -302,9 +302,9 @@ fn a_marker_that_has_gone() {
         let histories: Histories = [("k".to_owned(), versions(&[9, 7, 5, 3]))].into();
         let kv = stored(&histories).await;
         for (marker, expected) in
-            [(10, vec![9, 7, 5, 3]), (8, vec![7, 5, 3]), (5, vec![3]), (4, vec![3]), (1, vec![])]
+            [(10_u32, vec![9, 7, 5, 3]), (8, vec![7, 5, 3]), (5, vec![3]), (4, vec![3]), (1, vec![])]
         {
-            let after_version = Some(VersionRef::Id(VersionId(u128::from(marker as u64).to_be_bytes())));
+            let after_version = Some(VersionRef::Id(VersionId(u128::from(marker).to_be_bytes())));
             let request = ListVersions { list: list("", "", "k", 10), after_version };
             let page = versions_page(&kv, BUCKET, &request, None).await.unwrap();
             let got: Vec<u64> = page.entries.iter().map(|(_, e, _)| e.sequence()).collect();

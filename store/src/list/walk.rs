@@ -123,6 +123,11 @@ impl Walk {
         true
     }
 
+    /// The page begins among the entries of the key it begins at.
+    pub(crate) fn is_within(&self) -> bool {
+        matches!(self.after, After::Within(_))
+    }
+
     /// Whether there is more than fitted.
     pub(crate) fn has_more(&self) -> bool {
         self.has_more
