@@ -215,7 +215,9 @@ impl Committer {
                 count_live(segments, row, 1);
             }
             let mut replaced = |row: &[u8]| count_live(segments, row, -1);
-            mark::apply(&*self.index, store, &mut self.sum, (begin, end), rows, &mut replaced)?;
+            let index = &*self.index;
+            let mut before = |key: &[u8]| work.group.row_before(index, key);
+            mark::apply(index, store, &mut self.sum, (begin, end), rows, &mut before, &mut replaced)?;
         }
         self.shared.set_head(end);
         self.shared.groups.fetch_add(1, Ordering::Relaxed);

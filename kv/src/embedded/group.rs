@@ -1,6 +1,8 @@
 //! What a group of commits has decided so far: checks and sums see the index and, over it, the commits of the same group
 //! that came before.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -17,6 +19,8 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Group {
     rows: Rows,
+    /// Rows of the index that checks and sums have asked for. Nothing changes them before this group does.
+    read: RefCell<HashMap<Bytes, Option<Vec<u8>>>>,
 }
 
 /// A commit's write with its result.
@@ -43,8 +47,18 @@ impl Group {
     fn row(&self, index: &dyn Index, key: &[u8]) -> Result<Option<Vec<u8>>> {
         match self.rows.get(key) {
             Some(row) => Ok(row.clone()),
-            None => index.get(key),
+            None => self.row_before(index, key),
         }
+    }
+
+    /// The row as it is in the index before the group is applied, read at most once.
+    pub(super) fn row_before(&self, index: &dyn Index, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        if let Some(row) = self.read.borrow().get(key) {
+            return Ok(row.clone());
+        }
+        let row = index.get(key)?;
+        self.read.borrow_mut().insert(Bytes::copy_from_slice(key), row.clone());
+        Ok(row)
     }
 
     /// Position of the key's last write; `None` when it has no value.

@@ -27,6 +27,9 @@ pub(super) const FIRST_KEY: &[u8] = &[0];
 /// Rows of a group, sorted; `None` is a key that ended.
 pub(super) type Rows = BTreeMap<Bytes, Option<Vec<u8>>>;
 
+/// The row of a key as the index has it before a group.
+pub(super) type RowBefore<'a> = dyn FnMut(&[u8]) -> Result<Option<Vec<u8>>> + 'a;
+
 /// What the rows of an index add up to, whatever their order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sum(u64);
@@ -131,19 +134,21 @@ impl Mark {
     }
 }
 
-/// Brings rows into the index, the mark first, and the sum up to date. Their frames lie between the two heads.
+/// Brings rows into the index, the mark first, and the sum up to date. Their frames lie between the two heads;
+/// `before` tells the row that the index has for a key until then.
 pub(super) fn apply(
     index: &dyn Index,
     store: &StoreId,
     sum: &mut Sum,
     (begin, end): (Head, Head),
     rows: &Rows,
+    before: &mut RowBefore<'_>,
     replaced: &mut dyn FnMut(&[u8]),
 ) -> Result<()> {
     let mut others = *sum;
     for key in rows.keys() {
-        // Read here and again by the insert, then from the cache: the mark has to be there before the first change.
-        if let Some(old) = index.get(key)? {
+        // Not from the inserts below, which tell it too: the mark has to be there before the first change.
+        if let Some(old) = before(key)? {
             others.toggle(key, &old);
         }
     }

@@ -221,7 +221,9 @@ impl Replay<'_> {
         }
         let span = (self.begin, self.end);
         let mut replaced = |row: &[u8]| count_live(self.segments, row, -1);
-        let applied = mark::apply(self.index, self.store, &mut self.sum, span, &rows, &mut replaced);
+        let index = self.index;
+        let mut before = |key: &[u8]| index.get(key);
+        let applied = mark::apply(index, self.store, &mut self.sum, span, &rows, &mut before, &mut replaced);
         self.begin = self.end;
         applied.map_err(|error| {
             self.failed = Some(error);
