@@ -9,7 +9,6 @@
 
 mod access;
 mod background;
-#[allow(dead_code, unused_imports, reason = "used as the operations are filled")]
 mod blob;
 pub mod bucket;
 mod codec;
@@ -21,7 +20,6 @@ mod derived;
 pub mod digest;
 pub mod error;
 pub mod get;
-#[allow(dead_code, unused_imports, reason = "used as the operations are filled")]
 mod hasher;
 mod incoming;
 pub mod list;
@@ -33,7 +31,6 @@ pub mod object;
 mod pending;
 mod plan;
 pub mod put;
-#[allow(dead_code, unused_imports, reason = "used as the operations are filled")]
 mod refs;
 pub mod rename;
 #[cfg(test)]

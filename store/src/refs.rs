@@ -19,7 +19,7 @@ use coffre_kv::{Check, Kv, KvExt, Position, Range, Scan, Write};
 pub(crate) use rows::{
     BlobKey, BlobRow, NewBlob, Owner, State, Stretch, candidate_key, dead_key, dead_writes, due_key,
     find_row, inline_key, mark_key, owner_key, owners_prefix, parse_blob_key, parse_candidate_key,
-    parse_dead_key, parse_due_key, parse_mark, stretch_key, stretches_prefix,
+    parse_dead_key, parse_due_key, stretch_key, stretches_prefix,
 };
 
 use crate::blob::Place;
@@ -382,6 +382,7 @@ impl RefPlan {
 }
 
 /// As [`Changes`] with one owner more.
+#[cfg(test)]
 pub(crate) async fn plan_add(
     kv: &dyn Kv,
     blob: BlobId,
@@ -394,6 +395,7 @@ pub(crate) async fn plan_add(
 }
 
 /// As [`Changes`] with one owner less.
+#[cfg(test)]
 pub(crate) async fn plan_remove(kv: &dyn Kv, blob: BlobId, owner: Owner) -> Result<RefPlan> {
     let mut changes = Changes::new();
     changes.remove(blob, owner);

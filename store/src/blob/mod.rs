@@ -117,7 +117,7 @@ impl Blobs {
             stopped: AtomicBool::new(false),
         };
         let blobs = Self { inner: Arc::new(inner) };
-        blobs.blocking("making the blob directories", |inner| inner.make_dirs()).await?;
+        blobs.blocking("making the blob directories", Inner::make_dirs).await?;
         Ok(blobs)
     }
 
@@ -155,16 +155,8 @@ impl Blobs {
         }
     }
 
-    /// Removes a place's file; one that is gone already is fine. The caller has made sure that no row names it.
-    /// How many bytes it had.
-    pub(crate) async fn remove(&self, place: &Place) -> Result<u64> {
-        match place.file() {
-            Some(name) => self.remove_file(name).await,
-            None => Ok(0),
-        }
-    }
-
-    /// The same by name.
+    /// Removes a file; one that is gone already is fine. The caller has made sure that no row names it. How many
+    /// bytes it had.
     pub(crate) async fn remove_file(&self, name: &str) -> Result<u64> {
         let name = name.to_owned();
         self.blocking("removing a blob", move |inner| inner.remove_file(&name)).await

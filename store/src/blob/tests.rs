@@ -24,8 +24,8 @@ async fn what_comes_in_comes_out() {
     let sizes =
         [1, 100, 16_385, 131_072, 131_073, 700_001, MIB - 1, MIB, MIB + 1, 5 * MIB, 8 * MIB, 9 * MIB + 77];
     for (i, size) in sizes.into_iter().enumerate() {
-        let data = bytes(seed + i as u64, size);
-        let step = 1 + (seed as usize + i * 7919) % 300_000;
+        let data = bytes(seed.wrapping_add(i as u64), size);
+        let step = 1 + (usize::try_from(seed % 300_000).unwrap() + i * 7919) % 300_000;
         // Announced and not.
         for announced in [Some(size as u64), None] {
             let wants = Wants { md5: true };
@@ -41,7 +41,7 @@ async fn what_comes_in_comes_out() {
             assert_eq!(rig.blobs.publish(&mut staged).await.unwrap(), place, "twice is fine");
             staged.settle(false);
         }
-        let blob = rig.put(&data, [i as u8; 16]).await.unwrap();
+        let blob = rig.put(&data, [u8::try_from(i).unwrap(); 16]).await.unwrap();
         let extents = whole(blob, size);
         assert_eq!(rig.read(&extents).await.unwrap().unwrap(), data, "{size}");
         for (from, to) in [(0, 1), (size / 3, size / 2), (size - 1, size), (size / 2, size)] {

@@ -59,6 +59,7 @@ enum Put {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::large_enum_variant, reason = "two of them in a world")]
 enum Delete {
     Waiting,
     Planned { effect: Effect, fresh: bool },

@@ -171,11 +171,6 @@ pub(crate) fn parse_dead_key(key: &[u8]) -> Option<&str> {
     std::str::from_utf8(key.strip_prefix(&[keys::DEAD])?).ok()
 }
 
-/// Reads the value of a mark.
-pub(crate) fn parse_mark(value: &[u8]) -> Option<BlobId> {
-    whole_blob(value)
-}
-
 fn whole_blob(key: &[u8]) -> Option<BlobId> {
     let (blob, rest) = keys::parse_blob(key).ok()?;
     rest.is_empty().then_some(blob)

@@ -43,7 +43,8 @@ struct Pace {
 impl Pace {
     async fn after(&mut self, bytes: u64) {
         self.bytes += bytes;
-        let due = Duration::from_secs_f64(self.bytes as f64 / self.bytes_per_second.max(1) as f64);
+        let due_us = u128::from(self.bytes) * 1_000_000 / u128::from(self.bytes_per_second.max(1));
+        let due = Duration::from_micros(u64::try_from(due_us).unwrap_or(u64::MAX));
         let early = due.saturating_sub(self.began.elapsed());
         if !early.is_zero() {
             #[expect(clippy::disallowed_methods, reason = "the pause is what caps the rate")]

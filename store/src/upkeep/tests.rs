@@ -130,7 +130,9 @@ async fn a_publish_whose_commit_nobody_saw_is_judged_by_the_rows() {
         rig.blobs.publish(&mut staged).await.unwrap();
         let (blob, new) = staged.new_blob().unwrap();
         if commits {
-            let plan = crate::refs::plan_add(&*rig.kv, blob, A, Some(new)).await.unwrap();
+            let mut changes = crate::refs::Changes::new();
+            changes.add(blob, A, Some(new));
+            let plan = changes.plan(&*rig.kv).await.unwrap();
             let commit = coffre_kv::Commit { checks: plan.checks, writes: plan.writes, ..Default::default() };
             rig.kv.commit(commit).await.unwrap();
         }
@@ -206,8 +208,8 @@ async fn scrub_compares_a_parts_file_by_its_parts() {
     let upload = UploadId([7; 16]);
     let slot = 5 << 20;
     let mut extents = Vec::new();
-    for number in [1, 3] {
-        let data = bytes(number as u64, slot);
+    for (number, seed) in [(1, 1), (3, 3)] {
+        let data = bytes(seed, slot);
         let number = PartNumber::try_from(number).unwrap();
         let size = Some(slot as u64);
         let part =
