@@ -369,8 +369,8 @@ fn what_one_may_read_but_not_change_is_denied_and_the_rest_hidden() {
 #[test]
 fn an_explicit_deny_binds_all_but_the_policy_itself_stays_its_owners() {
     let policy = r#"{"Statement":[
-        {"Effect":"Allow","Principal":"*","Action":"s3:*","Resource":["arn:aws:s3:::bucket","arn:aws:s3:::bucket/*"]},
-        {"Effect":"Deny","Principal":"*","Action":"s3:*","Resource":["arn:aws:s3:::bucket","arn:aws:s3:::bucket/*"]}]}"#;
+        {"Effect":"Deny","Principal":"*","Action":"s3:*","Resource":["arn:aws:s3:::bucket","arn:aws:s3:::bucket/*"]},
+        {"Effect":"Allow","Principal":"*","Action":"s3:*","Resource":["arn:aws:s3:::bucket","arn:aws:s3:::bucket/*"]}]}"#;
     let bucket = Bucket { policy: Some(policy.into()), ..bucket(Some(1)) };
     let theirs = version(Some(2));
     for action in all() {
