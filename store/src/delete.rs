@@ -177,6 +177,7 @@ impl Store {
             sequence: 0,
             owner: cx.principal.user(),
             modified_ms: self.now_ms(),
+            unknown: Vec::new(),
         }
     }
 }

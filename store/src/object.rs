@@ -281,6 +281,8 @@ pub struct DeleteMarker {
     pub owner: Option<UserId>,
     /// When, ms since 1970.
     pub modified_ms: u64,
+    /// Fields of a newer format, kept as they are: tag and bytes.
+    pub unknown: Vec<(u32, bytes::Bytes)>,
 }
 
 /// One entry of a key's history.

@@ -8,9 +8,10 @@
 //! Invariants kept, and what the checks are for:
 //! - The head row is the entry with the highest sequence, unless that is a delete marker: then there is no head row.
 //! - A key has at most one `null` entry.
-//! - Who changes a key with a head row checks the row's position. Who finds none checks that there is still none,
-//!   that the newest entry of the history is the one it saw, and that nothing has come above it. So two changes
-//!   decided on the same standing never both happen.
+//! - Who changes a key with a head row checks the row's position. Who finds none checks that there is still none and
+//!   that the newest entry of the history is what it saw; and who puts something above that entry writes its row
+//!   again, so that it is not what others saw. (To check that the next sequence is free is not enough: sequences
+//!   have gaps.) So two changes decided on the same standing never both happen.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -116,6 +117,13 @@ pub(crate) fn names(which: VersionRef, id: VersionId, is_null: bool) -> bool {
     }
 }
 
+/// Whether a change puts an entry above what stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Adds {
+    Yes,
+    No,
+}
+
 /// A commit in the making.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -174,7 +182,7 @@ impl Plan {
     ) -> Version {
         version.is_null = self.bucket.versioning != Versioning::Enabled;
         version.sequence = standing.next_sequence();
-        self.guard_top(key, standing);
+        self.guard_top(key, standing, Adds::Yes);
         self.make_way(key, standing);
         self.writes.push(Write::Put(keys::head(self.bucket.id, key), encode_version(&version)));
         self.enter(key, &version, true);
@@ -190,7 +198,7 @@ impl Plan {
         standing: &Standing,
         mut marker: DeleteMarker,
     ) -> Option<DeleteMarker> {
-        self.guard_top(key, standing);
+        self.guard_top(key, standing, Adds::Yes);
         self.make_way(key, standing);
         if standing.head.is_some() {
             self.writes.push(Write::Delete(keys::head(self.bucket.id, key)));
@@ -238,11 +246,11 @@ impl Plan {
         }
         let is_newest = standing.newest.first().is_some_and(|e| e.value.sequence() == named.value.sequence());
         if is_newest {
-            self.guard_absent_head(key, standing);
+            self.checks.push(Check::Absent(head_row));
             self.promote(key, standing.newest.get(1));
         } else {
             // the newest stays above this one
-            self.guard_top(key, standing);
+            self.guard_top(key, standing, Adds::No);
         }
         Some(named.value.clone())
     }
@@ -342,28 +350,30 @@ impl Plan {
         }
     }
 
-    /// The entry above which the next one comes is still the one that was seen, and nothing has come above it.
-    fn guard_top(&mut self, key: &ObjectKey, standing: &Standing) {
+    /// What was seen at the top of the key still stands there.
+    fn guard_top(&mut self, key: &ObjectKey, standing: &Standing, adds: Adds) {
         #[cfg(test)]
         if canary::is(canary::Broken::Guard) {
             return;
         }
+        let head_row = keys::head(self.bucket.id, key);
         if let Some(head) = &standing.head {
-            self.checks.push(Check::At(keys::head(self.bucket.id, key), head.position));
+            self.checks.push(Check::At(head_row, head.position));
             return;
         }
-        self.guard_absent_head(key, standing);
-        if let Some(newest) = standing.newest.first() {
-            let row = keys::version(self.bucket.id, key, newest.value.sequence());
-            self.checks.push(Check::At(row, newest.position));
+        self.checks.push(Check::Absent(head_row));
+        if self.bucket.versioning == Versioning::Off {
+            return;
         }
-    }
-
-    /// There is still no head, and no newer entry.
-    fn guard_absent_head(&mut self, key: &ObjectKey, standing: &Standing) {
-        self.checks.push(Check::Absent(keys::head(self.bucket.id, key)));
-        if self.bucket.versioning != Versioning::Off {
-            self.checks.push(Check::Absent(keys::version(self.bucket.id, key, standing.next_sequence())));
+        let Some(newest) = standing.newest.first() else {
+            self.checks.push(Check::PrefixEmpty(keys::versions(self.bucket.id, key)));
+            return;
+        };
+        let row = keys::version(self.bucket.id, key, newest.value.sequence());
+        self.checks.push(Check::At(row.clone(), newest.position));
+        let goes = self.bucket.versioning == Versioning::Suspended && newest.value.is_null();
+        if adds == Adds::Yes && !goes {
+            self.writes.push(Write::Put(row, encode_history(&newest.value)));
         }
     }
 

@@ -188,6 +188,7 @@ pub(crate) fn encode_history(entry: &HistoryEntry) -> Bytes {
             w.put(tag::SEQUENCE, &marker.sequence);
             w.put_some(tag::OWNER, marker.owner.map(|u| u.0.into_bytes()).as_ref());
             w.put(tag::MODIFIED, &marker.modified_ms);
+            w.put_unknown(&marker.unknown);
             w.finish()
         }
     }
@@ -200,13 +201,15 @@ pub(crate) fn decode_history(record: &Bytes) -> Result<HistoryEntry> {
         let version = read_version(&mut r)?;
         return Ok(HistoryEntry::Version(Box::new(Version { unknown: r.unknown(), ..version })));
     }
-    Ok(HistoryEntry::DeleteMarker(DeleteMarker {
+    let marker = DeleteMarker {
         id: VersionId(r.need(tag::ID)?),
         is_null: r.or_default(tag::IS_NULL)?,
         sequence: r.need(tag::SEQUENCE)?,
         owner: r.take(tag::OWNER)?.map(|id| UserId(Uuid::from_bytes(id))),
         modified_ms: r.need(tag::MODIFIED)?,
-    }))
+        unknown: Vec::new(),
+    };
+    Ok(HistoryEntry::DeleteMarker(DeleteMarker { unknown: r.unknown(), ..marker }))
 }
 
 /// Adds a writer's attributes (tags 20–32), also for an upload's record.

@@ -119,6 +119,7 @@ fn golden_records_stay_as_they_are() {
         sequence: 300,
         owner: Some(UserId(Uuid::from_bytes([5; 16]))),
         modified_ms: 1,
+        unknown: Vec::new(),
     });
     let page = [
         Extent { blob: BlobId::Parts(UploadId([8; 16])), offset: 1, len: 300 },

@@ -10,15 +10,19 @@ use crate::Store;
 use crate::error::{Error, Missing};
 use crate::object::Versioning;
 
+/// Rounds, for races are chance.
+const ROUNDS: u64 = 12;
 /// Clients, and what each does.
 const CLIENTS: u64 = 8;
-const OPERATIONS: usize = 40;
+const OPERATIONS: usize = 60;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn writers_at_few_keys_do_not_break_what_holds() {
-    let seed = seed::from_env();
-    for versioning in [Versioning::Off, Versioning::Enabled, Versioning::Suspended] {
-        writers(seed, versioning).await.unwrap();
+    let first = seed::from_env();
+    for n in 0..ROUNDS {
+        for versioning in [Versioning::Off, Versioning::Enabled, Versioning::Suspended] {
+            writers(first.wrapping_add(n), versioning).await.unwrap();
+        }
     }
 }
 
