@@ -1,10 +1,9 @@
 //! Pending digests: hashing composed versions after they were answered (design §2.3).
 //!
 //! The version stays what it is — id, ETag, time — and its record learns the SHA-256. If those bytes are a blob
-//! already, the manifest moves there and the parts' own bytes go with the next sweep. Versions that the mount and
+//! already, the manifest moves there and the parts' own bytes go with the next sweep; if not, and one file holds
+//! them, that file becomes the blob. Versions that the mount and
 //! the REST door read (`files`, `media`) and that lie scattered are joined into one blob on the way.
-
-use std::sync::Arc;
 
 use bytes::Bytes;
 use coffre_kv::{KvExt, Range, Scan};
@@ -14,7 +13,6 @@ use crate::blob::{Staged, Wants};
 use crate::codec::keys::{self, Key, PENDING};
 use crate::commit::Turn;
 use crate::derived::decode_pending;
-use crate::digest::Sha256;
 use crate::error::{Error, Result};
 use crate::hasher::{self, Digests, Wanted};
 use crate::name::{VersionId, VersionRef};
@@ -89,13 +87,21 @@ impl Store {
             let mut new = old.value.clone();
             new.sha256 = Digest::Known(digests.sha256);
             new.crc64nvme = Some(digests.crc64nvme);
-            if staged.is_some() || self.has_blob(digests.sha256).await? {
-                let blob = BlobId::Content(digests.sha256);
-                new.manifest = Manifest::Inline(vec![Extent { blob, offset: 0, len: new.size_bytes }]);
+            let content = BlobId::Content(digests.sha256);
+            let adopted = match &staged {
+                None => self.adoptable(&old.value, &content).await?,
+                Some(_) => None,
+            };
+            if staged.is_some() || adopted.is_some() || self.has_blob(&content).await? {
+                new.manifest =
+                    Manifest::Inline(vec![Extent { blob: content, offset: 0, len: new.size_bytes }]);
             }
             let blobs: Vec<_> = staged.as_ref().and_then(Staged::new_blob).into_iter().collect();
             let mut plan = Plan::new(&bucket);
             plan.replace(&at.key, &old, &new, found.is_current, &blobs);
+            if let Some(parts) = adopted {
+                plan.refs.adopt(parts, content, new.size_bytes);
+            }
             match self.commit(&at.bucket, plan, None).await? {
                 Turn::Done(committed) => {
                     if let Some((_, Some(staged))) = known {
@@ -133,10 +139,21 @@ impl Store {
     }
 
     /// Whether these bytes are a blob.
-    async fn has_blob(&self, sha256: Sha256) -> Result<bool> {
-        let kv = Arc::clone(self.inner.kv());
-        let row = refs::find_row(&*kv, &BlobId::Content(sha256)).await?;
+    async fn has_blob(&self, content: &BlobId) -> Result<bool> {
+        let row = refs::find_row(&**self.inner.kv(), content).await?;
         Ok(row.is_some_and(|(row, _)| row.state != refs::State::Quarantined))
+    }
+
+    /// The parts file that a version is the whole of, if it may go on as the content it is: then later puts of the
+    /// same bytes find it, and nothing is stored twice.
+    async fn adoptable(&self, version: &Version, content: &BlobId) -> Result<Option<BlobId>> {
+        let Manifest::Inline(extents) = &version.manifest else { return Ok(None) };
+        let [Extent { blob: parts @ BlobId::Parts(_), offset: 0, .. }] = extents.as_slice() else {
+            return Ok(None);
+        };
+        let leaving = [version.id.0].into();
+        let may = refs::may_adopt(&**self.inner.kv(), parts, content, &leaving).await?;
+        Ok(may.then_some(*parts))
     }
 }
 

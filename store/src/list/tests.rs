@@ -69,7 +69,14 @@ fn entry(id: u128, sequence: u64, is_null: bool, is_marker: bool) -> HistoryEntr
     let id = VersionId(id.to_be_bytes());
     if is_marker {
         let (owner, modified_ms) = (None, 0);
-        HistoryEntry::DeleteMarker(DeleteMarker { id, is_null, sequence, owner, modified_ms })
+        HistoryEntry::DeleteMarker(DeleteMarker {
+            id,
+            is_null,
+            sequence,
+            owner,
+            modified_ms,
+            unknown: Vec::new(),
+        })
     } else {
         HistoryEntry::Version(Box::new(Version { id, is_null, sequence, ..sample::version() }))
     }

@@ -10,8 +10,9 @@ use super::survey::{Difference, Pages, Surveyed};
 use super::{Checked, Finding};
 use crate::codec::keys;
 use crate::error::{Error, Result};
+use crate::object::BlobId;
 use crate::refs::{self, BlobKey, BlobRow, State};
-use crate::{Store, usage};
+use crate::{Store, blob, usage};
 
 /// Rounds of mending: each mends all that one survey collects, which is all but in a store that is wholly wrong.
 const ROUNDS_MAX: usize = 64;
@@ -22,12 +23,13 @@ impl Store {
     /// # Errors
     /// What ends it early: `Stopped`, `Internal`. Damage is no error but a finding.
     pub async fn check(&self) -> Result<Checked> {
-        let before = self.look_over().await?;
+        let is_searched = *self.inner.blobs.sweeping().lock().await;
+        let before = self.look_over(is_searched).await?;
         if before.findings.is_empty() {
             return Ok(before);
         }
         let _quiet = self.quiet().await;
-        self.look_over().await
+        self.look_over(is_searched).await
     }
 
     /// Writes references, usage and views anew from the versions; what it mended. Writers wait meanwhile.
@@ -68,11 +70,15 @@ impl Store {
         (no_sweep, self.inner.gate.clone().write_owned().await)
     }
 
-    async fn look_over(&self) -> Result<Checked> {
+    /// `is_searched`: the sweep has looked for files that no row names, so that there should be none.
+    async fn look_over(&self, is_searched: bool) -> Result<Checked> {
         let surveyed = self.survey().await?;
         let mut checked =
             Checked { versions: surveyed.versions, blobs: surveyed.blobs, findings: findings(&surveyed) };
-        self.look_at_files(&mut checked).await?;
+        self.look_at_places(&mut checked).await?;
+        if is_searched {
+            self.look_at_files(&mut checked).await?;
+        }
         Ok(checked)
     }
 
@@ -115,7 +121,7 @@ impl Store {
     }
 
     /// Every blob's row names bytes that are there, as many as it says.
-    async fn look_at_files(&self, checked: &mut Checked) -> Result<()> {
+    async fn look_at_places(&self, checked: &mut Checked) -> Result<()> {
         let mut pages = Pages::of(keys::BLOB);
         while let Some(rows) = pages.next(self).await? {
             for (key, entry) in rows {
@@ -134,11 +140,43 @@ impl Store {
         Ok(())
     }
 
+    /// Every file of an earlier opening is named by a row: a blob's, or a dead one. One of this opening may be on its
+    /// way to its row.
+    async fn look_at_files(&self, checked: &mut Checked) -> Result<()> {
+        for directory in 0..=u8::MAX {
+            for (name, len_bytes) in self.inner.blobs.files_in(directory).await? {
+                let parsed = blob::parse_name(&name);
+                if parsed.is_some_and(|(_, epoch)| epoch >= self.inner.blobs.epoch()) {
+                    continue;
+                }
+                let is_named = match parsed {
+                    Some((blob, _)) => self.is_named(&name, blob).await?,
+                    None => false,
+                };
+                if !is_named {
+                    let message = format!("file {name} of {len_bytes} bytes belongs to no row");
+                    checked.findings.push(Finding { kind: "orphan", message });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn is_named(&self, name: &str, blob: BlobId) -> Result<bool> {
+        let kv = &**self.inner.kv();
+        let is_place = |row: Option<(BlobRow, _)>| row.is_some_and(|(row, _)| row.place.file() == Some(name));
+        if is_place(refs::find_row(kv, &blob).await?) || kv.get(&refs::dead_key(name)).await?.is_some() {
+            return Ok(true);
+        }
+        // a parts file that goes on as the content it turned out to be
+        Ok(kv.get(&refs::mark_key(name)).await?.is_some())
+    }
+
     async fn wrong_with(&self, row: &BlobRow, inline: &Bytes) -> Result<Option<&'static str>> {
         if row.state == State::Quarantined {
             return Ok(Some("its bytes are not what they were; it is in quarantine"));
         }
-        let crate::blob::Place::File { name, offset, len } = &row.place else {
+        let blob::Place::File { name, offset, len } = &row.place else {
             let bytes = self.inner.kv().get(inline).await?;
             return Ok(match bytes {
                 None => Some("its bytes are missing"),

@@ -17,7 +17,7 @@ use crate::codec::object::{decode_bucket, decode_history, decode_page, decode_ve
 use crate::error::{Error, Result};
 use crate::name::{BucketId, ObjectKey, UploadId};
 use crate::object::{BlobId, Bucket, Extent, HistoryEntry, Manifest, Version};
-use crate::{Store, derived, refs, usage};
+use crate::{Store, derived, multipart, refs, usage};
 
 /// Rows read at once.
 const ROWS: usize = 500;
@@ -220,6 +220,17 @@ impl Store {
         self.look_at_heads(&mut survey, &buckets).await?;
         self.look_at_history(&mut survey, &buckets, with_structure).await?;
         self.look_at_manifests(&mut survey).await?;
+        let all: Vec<Bucket> = buckets.into_values().collect();
+        let unfinished = multipart::unfinished(&**self.inner.kv(), &all).await?;
+        for (blob, owner) in unfinished.references {
+            survey.item(Side::Wanted, refs::owner_key(&blob, &owner), Bytes::new());
+        }
+        for (counter, n) in unfinished.usage {
+            survey.counters.entry(counter).or_default().0 += n;
+        }
+        for fault in unfinished.faults {
+            survey.find("record", fault);
+        }
         self.look_at_rows(&mut survey).await?;
         Ok(survey)
     }
