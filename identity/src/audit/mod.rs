@@ -33,8 +33,12 @@ use segment::{Day, Segments};
 
 /// The follower's name in the feed.
 const FOLLOWER: &str = "audit";
-/// Commits read from the feed at once.
-const BATCH: usize = 1000;
+/// Commits read from the feed at once. They come with what they wrote, inline blobs of 128 KiB too: 4 MiB at most of
+/// plain puts.
+const READ_COMMITS: usize = 32;
+/// Lines and commits of one append; beyond, what follows waits for the next.
+const APPEND_LINES: usize = 4096;
+const APPEND_COMMITS: u64 = 16_384;
 /// Commits without a line that may pass before the place is moved, so that the engine may drop its log.
 const IDLE_COMMITS: u64 = 1000;
 /// Lines are flushed once in this time, not once a commit: until then they are safe in the feed.
@@ -133,25 +137,24 @@ impl Audit {
             }
             let this = self.clone();
             // A task of its own: an append that is half done when its caller goes away is still finished or undone.
-            tokio::spawn(async move { this.step(writer).await })
+            let has_moved = tokio::spawn(async move { this.step(writer).await })
                 .await
                 .map_err(|e| Error::Internal { doing: "writing the audit log", source: e.into() })??;
+            // Not every position is a commit of the feed.
+            if !has_moved {
+                return Ok(());
+            }
         }
     }
 
-    async fn step(&self, mut writer: OwnedMutexGuard<Writer>) -> Result<()> {
+    /// Writes what the feed has next; whether it had anything.
+    async fn step(&self, mut writer: OwnedMutexGuard<Writer>) -> Result<bool> {
         // Forgotten until the step is done: what a failed one left behind is recovered first.
         let place = match writer.place.take() {
             Some(place) => place,
             None => self.recover(&mut writer).await?,
         };
-        let (lines, position) = match self.kv.changes(Position(place.position), BATCH).await? {
-            Changes::Items(changes) => {
-                let position = changes.last().map_or(place.position, |change| change.position.0);
-                (changes.iter().flat_map(lines).collect(), position)
-            }
-            Changes::Gone { oldest } => (self.gap(place, oldest), oldest.0),
-        };
+        let (lines, position) = self.next_lines(place).await?;
         let mut moved = Place { position, ..place };
         if !lines.is_empty() {
             self.wait_durable(position, place).await?;
@@ -167,7 +170,27 @@ impl Audit {
             self.blocking(Segments::prune, self.oldest_kept()).await?;
         }
         writer.place = Some(moved);
-        Ok(())
+        Ok(moved.position > place.position)
+    }
+
+    /// The next lines of the feed, and the position of the last commit read.
+    async fn next_lines(&self, place: Place) -> Result<(Vec<Line>, u64)> {
+        let (mut lines, mut position) = (Vec::new(), place.position);
+        while lines.len() < APPEND_LINES && position - place.position < APPEND_COMMITS {
+            match self.kv.changes(Position(position), READ_COMMITS).await? {
+                Changes::Items(changes) => {
+                    let Some(last) = changes.last() else { break };
+                    position = last.position.0;
+                    lines.extend(changes.iter().flat_map(lines_of));
+                }
+                Changes::Gone { oldest } if lines.is_empty() => {
+                    return Ok((self.gap(place, oldest), oldest.0));
+                }
+                // What was read is written first.
+                Changes::Gone { .. } => break,
+            }
+        }
+        Ok((lines, position))
     }
 
     /// Brings segments and rows to the same place.
@@ -259,7 +282,7 @@ impl Audit {
 }
 
 /// A change's lines: one, or for a batch of deletes one for each key.
-fn lines(change: &Change) -> Vec<Line> {
+fn lines_of(change: &Change) -> Vec<Line> {
     let position = change.position.0;
     if !change.note.is_empty() && Note::decode(&change.note).is_none() {
         tracing::error!(position, "a change's note is of a format this version does not know");

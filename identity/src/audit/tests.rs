@@ -339,6 +339,22 @@ async fn the_log_follows_the_embedded_engine_through_restarts() {
 }
 
 #[tokio::test]
+async fn a_long_feed_is_written_in_pieces() {
+    let dir = tempfile::tempdir().unwrap();
+    let kv: Arc<dyn Kv> = Arc::new(Memory::with_feed(100_000));
+    let count = APPEND_LINES as u64 + 100;
+    for number in 0..count {
+        commit(&kv, note(number, NOW_MS, "PutObject")).await;
+    }
+    for _ in 0..APPEND_COMMITS + 100 {
+        commit(&kv, Bytes::new()).await;
+    }
+    commit(&kv, note(count, NOW_MS, "PutObject")).await;
+    audit(&kv, dir.path(), Faults::default()).catch_up().await.unwrap();
+    assert_eq!(numbers(dir.path()), (0..=count).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn a_gap_in_the_feed_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let kv: Arc<dyn Kv> = Arc::new(Memory::with_feed(2));
