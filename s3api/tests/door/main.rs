@@ -8,3 +8,4 @@ mod matrix;
 mod multipart;
 mod objects;
 mod support;
+mod tenants;

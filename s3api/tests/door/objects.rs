@@ -149,6 +149,7 @@ async fn conditions_of_reads() {
     let cells: &[(&[(&str, &str)], &str)] = &[
         (&[("if-match", &etag)], "200"),
         (&[("if-match", "*")], "200"),
+        (&[("if-match", etag.trim_matches('"'))], "200"),
         (&[("if-match", "\"other\"")], "412 PreconditionFailed"),
         (&[("if-none-match", &etag)], "304"),
         (&[("if-none-match", "*")], "304"),
