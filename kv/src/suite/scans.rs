@@ -169,6 +169,8 @@ pub(super) async fn steady_keys_once_among_writers(kv: Arc<dyn Kv>) {
                 };
                 self::write(&*kv, vec![write, Write::Add(key("s/hot"), 1)]).await;
                 commits.fetch_add(1, Ordering::Relaxed);
+                // An engine that never waits would leave its scanners nothing of an unfair lock.
+                tokio::task::yield_now().await;
             }
         }));
     }
