@@ -104,10 +104,6 @@ impl Oracle {
         self.acks.extend(acks.into_iter().map(|ack| ((ack.writer, ack.n), ack)));
     }
 
-    pub(crate) fn acks(&self) -> usize {
-        self.acks.len()
-    }
-
     /// From here on a follower keeps the change feed, and `verify` replays it. Nobody may be writing.
     pub(crate) async fn follow(&mut self, kv: &dyn Kv) -> coffre_kv::Result<()> {
         let (key, at) = (follower_key("oracle"), kv.stats().applied);
