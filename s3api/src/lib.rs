@@ -153,6 +153,17 @@ impl S3Door {
     }
 }
 
+/// Which operation a request was, in its answer's extensions: for who counts requests around the door.
+#[derive(Clone, Debug)]
+pub struct Operation(Arc<OnceLock<String>>);
+
+impl Operation {
+    /// S3's name for it (`PutObject`); `none` when the request was refused before it was known.
+    pub fn name(&self) -> &str {
+        self.0.get().map_or("none", String::as_str)
+    }
+}
+
 /// The door as one connection's hyper service.
 #[derive(Clone)]
 pub struct Connection {
@@ -225,7 +236,9 @@ impl Shared {
         if let Ok(value) = HeaderValue::from_str(&request_id) {
             response.headers_mut().insert(REQUEST_ID, value);
         }
-        count(operation.get().map_or("none", String::as_str), response.status());
+        let operation = Operation(operation);
+        log(operation.name(), response.status());
+        response.extensions_mut().insert(operation);
         Ok(response)
     }
 
@@ -258,11 +271,7 @@ fn strip_body(response: &mut Response<Body>) {
     *response.body_mut() = Body::empty();
 }
 
-fn count(operation: &str, status: StatusCode) {
-    metrics::counter!(
-        "coffre_s3_requests_total", "operation" => operation.to_owned(), "status" => status.as_u16().to_string()
-    )
-    .increment(1);
+fn log(operation: &str, status: StatusCode) {
     if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED {
         tracing::warn!(operation, status = status.as_u16(), "answered with a server error");
     } else {
