@@ -1,0 +1,59 @@
+//! The control socket `DIR/coffre.sock`: how the command line speaks to a running daemon.
+//!
+//! HTTP/1.1 on a unix socket: `POST /` with a [`Command`] as JSON, answered with JSON — the result at 200, else
+//! `{"error": text}`. Who can open the socket (mode 0600: the daemon's user, and root) is trusted and acts as the system.
+
+pub(crate) mod client;
+mod perform;
+pub(crate) mod server;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// What the command line can ask for. A name works where an id does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Command {
+    UserCreate { name: String, email: Option<String>, role: String },
+    UserList,
+    UserDisable { user: String, is_disabled: bool },
+    KeyCreate { user: String },
+    KeyList { user: Option<String> },
+    KeyRevoke { access_key_id: String },
+    TokenCreate(TokenCreate),
+    TokenList { user: Option<String> },
+    TokenRevoke { token: String },
+    OrgCreate { name: String },
+    OrgAddMember { org: String, user: String },
+    OrgRemoveMember { org: String, user: String },
+    ClientGrant { client: String, user: String },
+    ClientRevoke { client: String, user: String },
+    BucketCreate { name: String, owner: Option<String> },
+    BucketList,
+    BucketDelete { name: String },
+    Gc,
+    Scrub { bytes_per_second: Option<u64> },
+    Check { rebuild_index: bool },
+    Status,
+}
+
+/// A token to be made (contract §6).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TokenCreate {
+    pub(crate) user: String,
+    pub(crate) name: String,
+    pub(crate) permissions: Vec<String>,
+    pub(crate) application: Option<String>,
+    pub(crate) grant: Option<String>,
+    pub(crate) act_as: bool,
+    pub(crate) org: Option<String>,
+    pub(crate) expires_in_seconds: Option<u64>,
+}
+
+/// Where the socket is. A unix socket's path is at most 107 bytes: a longer one is reached by way of the open
+/// directory.
+pub(crate) fn socket_path(data: &Path) -> PathBuf {
+    data.join("coffre.sock")
+}
