@@ -19,6 +19,8 @@ struct Cli {
 impl Cli {
     fn new(program: PathBuf) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        // aws-cli 1 presigns with SigV2 in us-east-1 unless told; that is off (contract D37).
+        fs::write(folder.path().join("aws-config"), "[default]\ns3 =\n  signature_version = s3v4\n").unwrap();
         let daemon = Daemon::start(&folder.path().join("data"));
         Self { program, daemon, folder }
     }

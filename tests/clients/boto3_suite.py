@@ -6,6 +6,7 @@ import json
 import os
 import random
 import threading
+import urllib.error
 import urllib.request
 
 import boto3
@@ -239,19 +240,27 @@ def case_versions():
 
 
 def case_presigned_urls():
-    put = s3.generate_presigned_url("put_object", {"Bucket": BUCKET, "Key": "signed", "ContentType": "text/x"}, 60)
+    # boto3 presigns with SigV2 in us-east-1 unless told; that is off (contract D37).
+    signer = client(signature_version="s3v4")
+    try:
+        urllib.request.urlopen(s3.generate_presigned_url("get_object", {"Bucket": BUCKET, "Key": "meta"}, 60))
+    except urllib.error.HTTPError as error:
+        assert error.code == 403 and b"AccessDenied" in error.read(), error
+    else:
+        raise AssertionError("a SigV2 URL was accepted")
+    put = signer.generate_presigned_url("put_object", {"Bucket": BUCKET, "Key": "signed", "ContentType": "text/x"}, 60)
     request = urllib.request.Request(put, data=b"by url", method="PUT", headers={"Content-Type": "text/x"})
     assert urllib.request.urlopen(request).status == 200
     for method in ("get_object", "head_object"):
-        url = s3.generate_presigned_url(method, {"Bucket": BUCKET, "Key": "signed"}, 60)
+        url = signer.generate_presigned_url(method, {"Bucket": BUCKET, "Key": "signed"}, 60)
         verb = "HEAD" if method.startswith("head") else "GET"
         answer = urllib.request.urlopen(urllib.request.Request(url, method=verb))
         assert answer.read() == (b"" if verb == "HEAD" else b"by url"), verb
-    url = s3.generate_presigned_url("delete_object", {"Bucket": BUCKET, "Key": "signed"}, 60)
+    url = signer.generate_presigned_url("delete_object", {"Bucket": BUCKET, "Key": "signed"}, 60)
     assert urllib.request.urlopen(urllib.request.Request(url, method="DELETE")).status == 204
     refused("404", s3.head_object, Bucket=BUCKET, Key="signed")
     upload = s3.create_multipart_upload(Bucket=BUCKET, Key="signed")["UploadId"]
-    url = s3.generate_presigned_url(
+    url = signer.generate_presigned_url(
         "upload_part", {"Bucket": BUCKET, "Key": "signed", "UploadId": upload, "PartNumber": 1}, 60)
     etag = urllib.request.urlopen(urllib.request.Request(url, data=b"part", method="PUT")).headers["ETag"]
     s3.complete_multipart_upload(Bucket=BUCKET, Key="signed", UploadId=upload,
@@ -284,7 +293,8 @@ def case_errors_have_their_names():
     refused("NoSuchKey", s3.get_object, Bucket=BUCKET, Key="no-such-key")
     refused("NoSuchTagSet", s3.get_bucket_tagging, Bucket=BUCKET)
     refused("NoSuchBucketPolicy", s3.get_bucket_policy, Bucket=BUCKET)
-    wrong = boto3.client("s3", endpoint_url=ENDPOINT, aws_secret_access_key="wrong" * 8)
+    wrong = boto3.client("s3", endpoint_url=ENDPOINT, aws_access_key_id=os.environ["AWS_ACCESS_KEY_ID"],
+                         aws_secret_access_key="wrong" * 8)
     refused("SignatureDoesNotMatch", wrong.list_buckets)
     unknown = boto3.client("s3", endpoint_url=ENDPOINT, aws_access_key_id="AKIANOBODY", aws_secret_access_key="x" * 40)
     refused("InvalidAccessKeyId", unknown.list_buckets)

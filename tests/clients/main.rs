@@ -35,6 +35,8 @@ fn with_credentials(daemon: &Daemon, home: &Path, program: impl AsRef<std::ffi::
         .env("AWS_DEFAULT_REGION", key.region)
         .env("AWS_EC2_METADATA_DISABLED", "true")
         .env("AWS_PAGER", "")
+        // For proxies with certificates of their own; rclone refuses it where it cannot use it.
+        .env_remove("AWS_CA_BUNDLE")
         .env_remove("AWS_PROFILE");
     command
 }
