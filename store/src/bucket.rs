@@ -1,7 +1,7 @@
 //! Buckets and their settings.
 
 use bytes::Bytes;
-use coffre_kv::{Check, Commit, KvExt, Range, Scan, Write};
+use coffre_kv::{Check, Commit, KvExt, Range, Scan, Step, Write};
 
 use crate::codec::keys;
 use crate::codec::object::{decode_bucket, encode_bucket};
@@ -35,6 +35,8 @@ pub struct BucketsPage {
 
 /// Most buckets of one page.
 pub const BUCKETS_PAGE_MAX: usize = 10_000;
+/// Rows read at once.
+const ROWS: usize = 500;
 /// Most tags of a bucket, largest policy in bytes (S3).
 const TAGS_MAX: usize = 50;
 const POLICY_BYTES_MAX: usize = 20 * 1024;
@@ -117,12 +119,19 @@ impl Store {
             (BuiltIn::Media, &names.media),
             (BuiltIn::Companies, &names.companies),
         ];
-        let mut there = Vec::new();
-        let rows = self.inner.kv().rows(Scan::forward(Range::prefix(keys::bucket_prefix(""))), usize::MAX);
-        for (_, entry) in rows.await? {
-            let bucket = decode_bucket(&entry.value)?;
-            there.push((bucket.place, bucket.name));
-        }
+        let names: Vec<BucketName> = wanted.iter().map(|(_, name)| (*name).clone()).collect();
+        let scan = Scan::forward(Range::prefix(keys::bucket_prefix("")));
+        let visit = move |there: &mut Result<Vec<_>>, row: coffre_kv::Row<'_>| {
+            match decode_bucket(&Bytes::copy_from_slice(row.value)) {
+                Ok(bucket) if bucket.place.is_some() || names.contains(&bucket.name) => {
+                    there.iter_mut().for_each(|there| there.push((bucket.place, bucket.name.clone())));
+                }
+                Ok(_) => {}
+                Err(error) => *there = Err(error),
+            }
+            if there.is_ok() { Step::Next } else { Step::Stop }
+        };
+        let there = self.inner.kv().scan_into(scan, Ok(Vec::new()), visit).await??;
         let note = Note::own(self.now_ms(), "CreateBucket");
         for (place, name) in wanted {
             let same = |(p, n): &(Option<BuiltIn>, BucketName)| (*p == Some(place), n == name);
@@ -179,19 +188,26 @@ impl Store {
         next.push(0);
         range.start = range.start.max(Bytes::from(next));
         let mut page = BucketsPage::default();
-        for (_, entry) in self.inner.kv().rows(Scan::forward(range), usize::MAX).await? {
-            let bucket = decode_bucket(&entry.value)?;
-            let is_own = bucket.owner.is_some() && bucket.owner == cx.principal.user();
-            if !is_own && self.ask(cx, Action::ListBucket, &bucket, None, None).is_err() {
-                continue;
+        loop {
+            let rows = self.inner.kv().rows(Scan::forward(range.clone()), ROWS).await?;
+            let is_last = rows.len() < ROWS;
+            for (row, entry) in rows {
+                range.start = [row.as_ref(), &[0]].concat().into();
+                let bucket = decode_bucket(&entry.value)?;
+                let is_own = bucket.owner.is_some() && bucket.owner == cx.principal.user();
+                if !is_own && self.ask(cx, Action::ListBucket, &bucket, None, None).is_err() {
+                    continue;
+                }
+                if page.buckets.len() == limit {
+                    page.next_after = page.buckets.last().map(|bucket| bucket.name.to_string());
+                    return Ok(page);
+                }
+                page.buckets.push(bucket);
             }
-            if page.buckets.len() == limit {
-                page.next_after = page.buckets.last().map(|bucket| bucket.name.to_string());
-                break;
+            if is_last {
+                return Ok(page);
             }
-            page.buckets.push(bucket);
         }
-        Ok(page)
     }
 
     /// Removes an empty bucket: no versions, delete markers or uploads.

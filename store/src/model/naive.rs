@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use coffre_disk::seed::Random;
 
 use crate::name::VersionId;
@@ -17,6 +18,22 @@ pub(super) const BUCKETS: [(&str, [&str; 4]); 3] = [
 /// Sizes around what is inline (64 in these tests), and a few different contents of each.
 const SIZES: [usize; 6] = [0, 3, 64, 65, 3_000, 9_000];
 
+/// Smallest part but the last (S3).
+const PART_BYTES: usize = 5 * 1024 * 1024;
+
+/// Bytes of one kind, for which a failed test needs one line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Filled {
+    pub(super) byte: u8,
+    pub(super) len: usize,
+}
+
+impl Filled {
+    pub(super) fn bytes(self) -> Bytes {
+        vec![self.byte; self.len].into()
+    }
+}
+
 /// One entry of a history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
@@ -26,10 +43,17 @@ pub(super) struct Entry {
 }
 
 /// What a version holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Content {
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Bytes,
     pub(super) tags: Vec<(String, String)>,
+}
+
+impl std::fmt::Debug for Content {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { bytes, tags } = self;
+        write!(f, "{} bytes ending in {:?}, tags {tags:?}", bytes.len(), bytes.last())
+    }
 }
 
 /// A place: bucket and key by number.
@@ -44,16 +68,58 @@ pub(super) struct Naive {
 
 #[derive(Clone, Debug)]
 pub(super) enum Op {
-    Put { at: Spot, bytes: Vec<u8>, is_new_only: bool },
-    Delete { at: Spot },
-    DeleteMany { ats: Vec<Spot> },
-    DeleteVersion { at: Spot, id: VersionId, index: usize },
-    DeleteNull { at: Spot },
-    Copy { from: Spot, to: Spot },
-    Rename { from: Spot, to: Spot },
-    Tags { at: Spot, value: String },
-    TagsOfVersion { at: Spot, id: VersionId, index: usize, value: String },
-    SetVersioning { bucket: usize, versioning: Versioning },
+    Put {
+        at: Spot,
+        bytes: Filled,
+        is_new_only: bool,
+    },
+    Delete {
+        at: Spot,
+    },
+    DeleteMany {
+        ats: Vec<Spot>,
+    },
+    DeleteVersion {
+        at: Spot,
+        id: VersionId,
+        index: usize,
+    },
+    DeleteNull {
+        at: Spot,
+    },
+    Copy {
+        from: Spot,
+        to: Spot,
+    },
+    Rename {
+        from: Spot,
+        to: Spot,
+    },
+    Tags {
+        at: Spot,
+        value: String,
+    },
+    TagsOfVersion {
+        at: Spot,
+        id: VersionId,
+        index: usize,
+        value: String,
+    },
+    SetVersioning {
+        bucket: usize,
+        versioning: Versioning,
+    },
+    /// Begun, filled and completed.
+    Upload {
+        at: Spot,
+        parts: Vec<Filled>,
+    },
+    /// Begun, a part stored, and left; or aborted.
+    Begin {
+        at: Spot,
+        bytes: Filled,
+        is_aborted: bool,
+    },
     Sweep,
     Crash,
 }
@@ -71,8 +137,9 @@ impl Op {
             let index = random.index(ids.len());
             (ids[index], index)
         });
-        let bytes = vec![u8::try_from(random.below(2)).unwrap(); SIZES[random.index(SIZES.len())]];
-        match random.below(100) {
+        let bytes =
+            Filled { byte: u8::try_from(random.below(2)).unwrap(), len: SIZES[random.index(SIZES.len())] };
+        match random.below(112) {
             0..30 => Self::Put { at, bytes, is_new_only: random.chance(15) },
             30..38 => Self::Delete { at },
             38..42 => {
@@ -97,7 +164,13 @@ impl Op {
                 Self::SetVersioning { bucket, versioning }
             }
             86..94 => Self::Sweep,
-            _ => Self::Crash,
+            94..100 => Self::Crash,
+            100..108 => {
+                // a part that is not the last has 5 MiB, so it is rare
+                let large = random.chance(15).then_some(Filled { byte: 1, len: PART_BYTES });
+                Self::Upload { at, parts: large.into_iter().chain([bytes]).collect() }
+            }
+            _ => Self::Begin { at, bytes, is_aborted: random.chance(30) },
         }
     }
 }
@@ -126,7 +199,7 @@ impl Naive {
             return;
         }
         match op {
-            Op::Put { at, bytes, .. } => self.put(*at, Content { bytes: bytes.clone(), tags: Vec::new() }),
+            Op::Put { at, bytes, .. } => self.put(*at, Content { bytes: bytes.bytes(), tags: Vec::new() }),
             Op::Delete { at } => self.delete(*at),
             Op::DeleteMany { ats } => ats.iter().for_each(|at| self.delete(*at)),
             Op::DeleteVersion { at, index, .. } => {
@@ -152,7 +225,13 @@ impl Naive {
             Op::SetVersioning { bucket, versioning } => {
                 self.versioning.insert(*bucket, *versioning);
             }
-            Op::Sweep | Op::Crash => {}
+            Op::Upload { at, parts } => {
+                self.put(
+                    *at,
+                    Content { bytes: parts.iter().flat_map(|part| part.bytes()).collect(), tags: Vec::new() },
+                );
+            }
+            Op::Begin { .. } | Op::Sweep | Op::Crash => {}
         }
         self.histories.retain(|_, history| !history.is_empty());
     }

@@ -12,7 +12,7 @@ use coffre_kv::memory::Memory;
 use coffre_kv::{Check, Kv, KvExt, Range, Scan};
 use futures_util::TryStreamExt;
 
-use super::naive::{BUCKETS, Content, Entry, IdsOf, Naive, Op, Spot, tags};
+use super::naive::{BUCKETS, Content, Entry, Filled, IdsOf, Naive, Op, Spot, tags};
 use crate::bucket::Setting;
 use crate::codec::keys;
 use crate::codec::object::{decode_history, decode_version};
@@ -20,6 +20,8 @@ use crate::condition::{Conditions, ETagCondition};
 use crate::copy::CopyObject;
 use crate::delete::{DeleteObject, DeleteOne};
 use crate::get::GetObject;
+use crate::multipart::{CompletePart, CompleteUpload, CreateUpload, PutPart};
+use crate::name::{PartNumber, UploadId};
 use crate::object::{
     At, Attributes, Bucket, BuiltInNames, Circumstances, Door, HistoryEntry, Principal, Version,
 };
@@ -226,7 +228,7 @@ async fn content(store: &Store, at: Spot, version: &Version) -> Result<Content, 
     };
     let (found, bytes) = store.get(&cx(), get).await.map_err(|error| format!("{at:?}: {error:?}"))?;
     let pieces: Vec<_> = bytes.try_collect().await.map_err(|error| format!("{at:?}: {error:?}"))?;
-    Ok(Content { bytes: pieces.concat(), tags: found.version.attributes.tags })
+    Ok(Content { bytes: pieces.concat().into(), tags: found.version.attributes.tags })
 }
 
 /// Polls so many times, then lets go.
@@ -262,8 +264,8 @@ pub(super) async fn perform(store: &Store, op: &Op) -> Result<()> {
     match op.clone() {
         Op::Put { at, bytes, is_new_only } => {
             let if_none_match = is_new_only.then_some(ETagCondition::Any);
-            let size_bytes = Some(bytes.len() as u64);
-            let body = futures_util::stream::once(async move { Ok(bytes.into()) });
+            let size_bytes = Some(bytes.len as u64);
+            let body = futures_util::stream::once(async move { Ok(bytes.bytes()) });
             let put = PutObject {
                 at: place(at),
                 attributes: Attributes::default(),
@@ -306,8 +308,41 @@ pub(super) async fn perform(store: &Store, op: &Op) -> Result<()> {
             let name = BUCKETS[bucket].0.parse().unwrap();
             store.set_bucket(cx, &name, Setting::Versioning(versioning)).await.map(drop)
         }
+        Op::Upload { at, parts } => {
+            let (upload, parts) = begin(store, at, parts).await?;
+            let complete = CompleteUpload {
+                at: place(at),
+                upload,
+                parts,
+                claim: None,
+                size_bytes: None,
+                conditions: none(),
+            };
+            store.complete_upload(cx, complete).await.map(drop)
+        }
+        Op::Begin { at, bytes, is_aborted } => {
+            let (upload, _) = begin(store, at, vec![bytes]).await?;
+            if is_aborted { store.abort_upload(cx, place(at), upload).await } else { Ok(()) }
+        }
         Op::Sweep | Op::Crash => Ok(()),
     }
+}
+
+/// Begins an upload and stores its parts.
+async fn begin(store: &Store, at: Spot, parts: Vec<Filled>) -> Result<(UploadId, Vec<CompletePart>)> {
+    let cx = &cx();
+    let create = CreateUpload { at: place(at), attributes: Attributes::default(), checksum: None };
+    let upload = store.create_upload(cx, create).await?.id;
+    let mut stored = Vec::new();
+    for (n, bytes) in (1..).zip(parts) {
+        let number = PartNumber::try_from(n)?;
+        let size_bytes = Some(bytes.len as u64);
+        let body = Box::pin(futures_util::stream::once(async move { Ok(bytes.bytes()) }));
+        let (at, claims) = (place(at), Claims::default());
+        let part = store.put_part(cx, PutPart { at, upload, number, body, size_bytes, claims }).await?;
+        stored.push(CompletePart { number, etag: part.etag, checksum: None });
+    }
+    Ok((upload, stored))
 }
 
 async fn delete(store: &Store, at: Spot, version: Option<VersionRef>) -> Result<()> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use coffre_disk::seed::{self, Random};
 
-use super::naive::{Op, Spot};
+use super::naive::{Filled, Op, Spot};
 use super::rig::{Rig, perform};
 use crate::Store;
 use crate::error::{Error, Missing};
@@ -71,7 +71,7 @@ async fn next(random: &mut Random, rig: &Rig, store: &Store) -> Op {
     let at = spots[random.index(2)];
     let bucket = store.find_bucket(&"bucket".parse().unwrap()).await.unwrap().value;
     let ids = rig.ids_at(&bucket, at).await;
-    let bytes = vec![u8::try_from(random.below(2)).unwrap(); [3, 65][random.index(2)]];
+    let bytes = Filled { byte: u8::try_from(random.below(2)).unwrap(), len: [3, 65][random.index(2)] };
     match random.below(10) {
         0..4 => Op::Put { at, bytes, is_new_only: random.chance(10) },
         4 => Op::Delete { at },
