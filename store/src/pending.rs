@@ -1,8 +1,8 @@
 //! Pending digests: hashing composed versions after they were answered (design §2.3).
 //!
 //! The version stays what it is — id, ETag, time — and its record learns the SHA-256. If those bytes are a blob
-//! already, the manifest moves there and the parts' own bytes go with the next sweep; if not, and one file holds
-//! them, that file becomes the blob. Versions that the mount and
+//! already, the manifest moves there and the parts' own bytes go with the next sweep; if not, a parts file that is
+//! all of it becomes that blob. Versions that the mount and
 //! the REST door read (`files`, `media`) and that lie scattered are joined into one blob on the way.
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use crate::blob::{Staged, Wants};
 use crate::codec::keys::{self, Key, PENDING};
 use crate::commit::Turn;
 use crate::derived::decode_pending;
+use crate::digest::Sha256;
 use crate::error::{Error, Result};
 use crate::hasher::{self, Digests, Wanted};
 use crate::name::{VersionId, VersionRef};
@@ -87,20 +88,19 @@ impl Store {
             let mut new = old.value.clone();
             new.sha256 = Digest::Known(digests.sha256);
             new.crc64nvme = Some(digests.crc64nvme);
-            let content = BlobId::Content(digests.sha256);
-            let adopted = match &staged {
-                None => self.adoptable(&old.value, &content).await?,
-                Some(_) => None,
+            let place = match (staged, &old.value.manifest) {
+                (Some(_), _) => Some(Known { sha256: digests.sha256, adopts: None }),
+                (None, Manifest::Inline(extents)) => self.known_place(extents, digests.sha256, id.0).await?,
+                (None, Manifest::Paged { .. }) => self.known_place(&[], digests.sha256, id.0).await?,
             };
-            if staged.is_some() || adopted.is_some() || self.has_blob(&content).await? {
-                new.manifest =
-                    Manifest::Inline(vec![Extent { blob: content, offset: 0, len: new.size_bytes }]);
+            if let Some(place) = &place {
+                new.manifest = Manifest::Inline(place.extents(new.size_bytes));
             }
             let blobs: Vec<_> = staged.as_ref().and_then(Staged::new_blob).into_iter().collect();
             let mut plan = Plan::new(&bucket);
             plan.replace(&at.key, &old, &new, found.is_current, &blobs);
-            if let Some(parts) = adopted {
-                plan.refs.adopt(parts, content, new.size_bytes);
+            if let Some(place) = &place {
+                place.plan(&mut plan, new.size_bytes);
             }
             match self.commit(&at.bucket, plan, None).await? {
                 Turn::Done(committed) => {
@@ -138,22 +138,44 @@ impl Store {
         Ok(Some((digests, Some(staged))))
     }
 
-    /// Whether these bytes are a blob.
-    async fn has_blob(&self, content: &BlobId) -> Result<bool> {
-        let row = refs::find_row(&**self.inner.kv(), content).await?;
-        Ok(row.is_some_and(|(row, _)| row.state != refs::State::Quarantined))
+    /// The one blob that content is to refer to now that its digest is known: the one of that name, or its parts
+    /// file, when that is all of the content and `owner` alone uses it. `None`: it stays where it is.
+    pub(crate) async fn known_place(
+        &self,
+        extents: &[Extent],
+        sha256: Sha256,
+        owner: refs::Owner,
+    ) -> Result<Option<Known>> {
+        let (kv, content) = (self.inner.kv(), BlobId::Content(sha256));
+        let row = refs::find_row(&**kv, &content).await?;
+        if row.is_some_and(|(row, _)| row.state != refs::State::Quarantined) {
+            return Ok(Some(Known { sha256, adopts: None }));
+        }
+        let [Extent { blob: parts @ BlobId::Parts(_), offset: 0, .. }] = extents else { return Ok(None) };
+        let may = refs::may_adopt(&**kv, parts, &content, &[owner].into()).await?;
+        Ok(may.then_some(Known { sha256, adopts: Some(*parts) }))
+    }
+}
+
+/// Where content lies whose digest is known.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    sha256: Sha256,
+    /// The parts file that becomes the blob.
+    pub(crate) adopts: Option<BlobId>,
+}
+
+impl Known {
+    /// The manifest.
+    pub(crate) fn extents(&self, size_bytes: u64) -> Vec<Extent> {
+        vec![Extent { blob: BlobId::Content(self.sha256), offset: 0, len: size_bytes }]
     }
 
-    /// The parts file that a version is the whole of, if it may go on as the content it is: then later puts of the
-    /// same bytes find it, and nothing is stored twice.
-    async fn adoptable(&self, version: &Version, content: &BlobId) -> Result<Option<BlobId>> {
-        let Manifest::Inline(extents) = &version.manifest else { return Ok(None) };
-        let [Extent { blob: parts @ BlobId::Parts(_), offset: 0, .. }] = extents.as_slice() else {
-            return Ok(None);
-        };
-        let leaving = [version.id.0].into();
-        let may = refs::may_adopt(&**self.inner.kv(), parts, content, &leaving).await?;
-        Ok(may.then_some(*parts))
+    /// What the commit has to do beside moving the references.
+    pub(crate) fn plan(&self, plan: &mut Plan, size_bytes: u64) {
+        if let Some(parts) = self.adopts {
+            plan.refs.adopt(parts, BlobId::Content(self.sha256), size_bytes);
+        }
     }
 }
 

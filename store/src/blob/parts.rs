@@ -118,6 +118,7 @@ pub(crate) enum PartContent {
         /// Where they begin.
         offset: u64,
         /// Keeps the file from the sweep until the commit's outcome is in the rows.
+        #[expect(dead_code, reason = "held, not read")]
         claim: Arc<SlotClaim>,
     },
     /// They are a blob like any other; already published. `None` for no bytes.

@@ -104,7 +104,10 @@ impl Blobs {
         let mut reader =
             Reader { blobs: self.clone(), kv, rest: extents.into_iter(), current: None, _pins: pins };
         // The first bytes are had here, so that what is wrong with them is an answer and not a broken stream.
-        let first = reader.next().await?;
+        let first = match reader.next().await {
+            Err(Error::Busy) => return Ok(None),
+            first => first?,
+        };
         let rest = stream::try_unfold(reader, |mut reader| async move {
             let bytes = reader.next().await.map_err(BodyError::from)?;
             Ok(bytes.map(|bytes| (bytes, reader)))
@@ -158,8 +161,8 @@ impl Reader {
     async fn begin(&mut self, extent: Extent) -> Result<Option<Bytes>> {
         let mut again = true;
         loop {
-            let missing = || Error::Corrupt { what: "a blob has no row".into() };
-            let row = find_row(&*self.kv, &extent.blob).await?.ok_or_else(missing)?;
+            // A parts file became content since the caller read its manifest: the manifest says so by now.
+            let row = find_row(&*self.kv, &extent.blob).await?.ok_or(Error::Busy)?;
             let opened = match &row.place {
                 Place::Inline => match self.kv.get(&refs::inline_key(&extent.blob)).await? {
                     Some(entry) => return cut(&entry.value, &extent).map(Some),

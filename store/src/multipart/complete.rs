@@ -111,11 +111,23 @@ impl Store {
         gathered: Gathered,
     ) -> Result<Stored> {
         let (at, id) = (&complete.at, complete.upload);
-        let (gathered, composed) = composed(gathered, complete.clone()).await?;
+        let (gathered, mut composed) = composed(gathered, complete.clone()).await?;
         let upload = &gathered.upload.value;
         let has_tags = !upload.attributes.tags.is_empty();
         let admitted = self.admit(cx, at, &complete.conditions, has_tags).await?;
         let sha256 = self.digest_composed(bucket, &composed).await?;
+        let size_bytes = composed.size_bytes;
+        let place = match sha256 {
+            Digest::Known(sha256) if size_bytes > 0 => {
+                self.known_place(&composed.extents, sha256, id.0).await?
+            }
+            Digest::Known(_) | Digest::Pending => None,
+        };
+        let in_file = composed.extents.iter().filter(|e| e.blob == BlobId::Parts(id));
+        let in_file = in_file.map(|e| e.offset + e.len).max();
+        if let Some(place) = &place {
+            composed.extents = place.extents(size_bytes);
+        }
         let extents = composed.extents.clone();
         let version = version_of(id, upload, composed, sha256);
         let has_pages = matches!(version.manifest, Manifest::Paged { .. });
@@ -132,6 +144,9 @@ impl Store {
         }
         let extend = |plan: &mut Plan| {
             hand_over(plan, id, &gathered, &extents, has_pages);
+            if let Some(place) = &place {
+                place.plan(plan, size_bytes);
+            }
             let bytes: u64 = gathered.parts.values().map(|part| part.size_bytes).sum();
             count(plan, bucket, upload, -signed(bytes));
         };
@@ -146,7 +161,6 @@ impl Store {
             extend: Some(Extend(Box::new(extend))),
         };
         let (stored, _) = self.make_current(cx, admitted, incoming).await?;
-        let in_file = extents.iter().filter(|e| e.blob == BlobId::Parts(id)).map(|e| e.offset + e.len).max();
         self.inner.blobs.forget_parts(id, in_file);
         Ok(stored)
     }

@@ -1,5 +1,6 @@
 //! Uploads on a whole store (model engine, temporary folder), and their lists against a naive model.
 
+mod known;
 mod lists;
 
 use std::sync::Arc;
