@@ -17,12 +17,17 @@ const SETTINGS: &[(&str, &str)] = &[
 fn fill(s3: &Client, size: usize, first: u64) -> Vec<u64> {
     let mut stored = Vec::new();
     for number in first.. {
-        let answer = s3.put(&format!("/full/{number}"), &seed::bytes(number, size)).unwrap();
-        match answer.status {
-            200 => stored.push(number),
+        match s3.put(&format!("/full/{number}"), &seed::bytes(number, size)) {
+            Ok(answer) if answer.status == 200 => stored.push(number),
             // What S3 clients take as "come again".
-            503 => return stored,
-            status => panic!("{number}: {status} {}", answer.text()),
+            Ok(answer) if answer.status == 503 => return stored,
+            Ok(answer) => panic!("{number}: {} {}", answer.status, answer.text()),
+            // A large body is refused before it is read; this client then meets a closed connection first.
+            Err(error) => {
+                assert!(size > 1 << 20, "{number}: {error}");
+                s3.get(&format!("/full/{number}")).unwrap().expect(404);
+                return stored;
+            }
         }
         assert!(number < first + 400_000, "a disk of 1 GiB does not end");
     }
@@ -61,7 +66,7 @@ fn a_full_disk_loses_nothing_and_the_daemon_resumes() {
         s3.delete(&format!("/full/{number}")).unwrap().expect(204);
     }
     wait_for("room again, without anyone's help", Duration::from_mins(1), || {
-        (s3.put("/full/again", &seed::bytes(7, large)).unwrap().status == 200).then_some(())
+        s3.put("/full/again", &seed::bytes(7, large)).is_ok_and(|answer| answer.status == 200).then_some(())
     });
     all_there(&s3, large, kept);
     all_there(&s3, small, &small_ones);

@@ -55,7 +55,7 @@ const GRACE: &[(&str, &str)] = &[("COFFRE_STORAGE__GRACE_SECONDS", "1")];
 fn the_oracle_sees_a_loss(daemon: &Daemon, truths: &mut [Truth]) {
     let s3 = daemon.admin();
     let truth = &mut truths[0];
-    let path = |key: &str| format!("/w0/{key}");
+    let path = |key: &str| format!("/load-0/{key}");
     for key in ["lost", "torn"] {
         let answer = s3.put(&path(key), b"whole").unwrap().expect(200);
         truth.acknowledge(key, content(b"whole"), &answer);
@@ -69,8 +69,8 @@ fn the_oracle_sees_a_loss(daemon: &Daemon, truths: &mut [Truth]) {
 }
 
 fn prepare(s3: &Client, writer: usize) -> Truth {
-    let bucket = format!("w{writer}");
-    s3.put(&format!("/{bucket}"), b"").unwrap();
+    let bucket = format!("load-{writer}");
+    s3.put(&format!("/{bucket}"), b"").unwrap().expect(200);
     if writer == VERSIONED {
         let xml = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
         let path = format!("/{bucket}");

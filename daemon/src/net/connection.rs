@@ -22,6 +22,9 @@ use super::tls::Tls;
 
 /// Connections of one door at a time; more wait in the kernel's queue. Each costs a descriptor and some 20 KiB.
 pub(crate) const CONNECTIONS_MAX: usize = 4096;
+/// A connection's read buffer; hyper's own limit of 400 KiB would be a third of what ten transfers may hold (contract
+/// D38).
+const CONNECTION_BUFFER_BYTES: usize = 128 * 1024;
 /// A request's head has to be in by then, from the first wait for it.
 const HEAD_LIMIT: Duration = Duration::from_mins(1);
 /// A TLS handshake has to be done by then.
@@ -138,7 +141,11 @@ where
     S::Error: Into<BoxError> + Send,
 {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_LIMIT)
+        .max_buf_size(CONNECTION_BUFFER_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -1,3 +1,5 @@
+//! Where a master key comes from, and what is refused.
+
 use std::os::unix::fs::PermissionsExt as _;
 
 use coffre_kv::memory::Memory;

@@ -16,8 +16,9 @@ use super::lock;
 pub(super) const BLOCK_BYTES: usize = 1024 * 1024;
 /// Alignment of blocks: what `O_DIRECT` asks for on every device in use.
 pub(super) const ALIGNMENT: usize = 4096;
-/// Blocks beyond each transfer's first, over all transfers: 10 + 14 blocks and the sockets' buffers stay under 32 MB.
-const EXTRA_BLOCKS: usize = 14;
+/// Blocks beyond each transfer's first, over all transfers: 10 + 8 blocks, the sockets' buffers and
+/// what the allocator holds between them stay under 32 MB.
+const EXTRA_BLOCKS: usize = 8;
 /// Blocks kept for the next transfers.
 const KEPT_BLOCKS: usize = 12;
 /// Blocks of one transfer: one filling, two being hashed and written.
