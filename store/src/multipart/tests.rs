@@ -85,8 +85,15 @@ async fn unfinished_bytes(o: &Opened) -> i64 {
     o.store.usage(Measure::UnfinishedBytes, &bucket_id(o).await).await.unwrap()
 }
 
-/// No row of any upload is left, and what the rows say of references is what a recount says.
+/// What derived rows say is what a recount says.
+async fn assert_sound(o: &Opened) {
+    let checked = o.store.check().await.unwrap();
+    assert!(checked.findings.is_empty(), "{:#?}", checked.findings);
+}
+
+/// No row of any upload is left, and the rest is sound.
 async fn assert_no_trace(o: &Opened) {
+    assert_sound(o).await;
     assert!(o.rows(keys::UPLOAD).await.is_empty());
     assert!(o.rows(keys::PART).await.is_empty());
     assert_eq!(unfinished_bytes(o).await, 0);
@@ -136,6 +143,7 @@ async fn the_last_commit_of_a_number_wins() {
     assert!(matches!(refused, Err(Error::BadParts(BadParts::Missing))));
     let page = o.store.list_parts(&o.cx, at.clone(), upload, None, 10).await.unwrap();
     assert_eq!(page.parts, [new.clone(), two.clone()]);
+    assert_sound(&o).await;
     complete(&o, &at, upload, &[new, two]).await.unwrap();
     assert_eq!(o.get(&at, None).await, [bytes(3, MIN + 5), bytes(2, MIN)].concat());
     assert_no_trace(&o).await;
@@ -258,6 +266,7 @@ async fn ranges_of_an_object_become_parts_without_moving() {
         let copy = copy(&at, upload, n, &source, Some(RangeRequest::FromTo(first, last)));
         parts.push(o.store.copy_part(&o.cx, copy).await.unwrap().0);
     }
+    assert_sound(&o).await;
     let beyond = copy(&at, upload, 4, &source, Some(RangeRequest::FromTo(5, 2 * cut)));
     assert!(matches!(o.store.copy_part(&o.cx, beyond).await, Err(Error::InvalidRange { .. })));
     let stored = complete(&o, &at, upload, &parts).await.unwrap().version;
@@ -527,4 +536,41 @@ async fn a_scattered_source_is_gathered() {
         stored.manifest
     );
     assert_eq!(o.get(&at, None).await, expected[1..2_999]);
+}
+
+/// What check is for: it says when a part's reference, an upload's usage or an upload itself is gone.
+#[tokio::test]
+async fn check_tells_what_is_wrong_with_an_upload() {
+    let (o, at) = (Opened::new().await, at("bucket", "a"));
+    let upload = create(&o, &at, None).await;
+    part(&o, &at, upload, 1, bytes(1, MIN)).await;
+    part(&o, &at, upload, 2, bytes(2, 300_000)).await;
+    assert_sound(&o).await;
+    let owner = record::part_owner(upload, number(2));
+    let kinds = || async {
+        let checked = o.store.check().await.unwrap();
+        checked.findings.iter().map(|finding| finding.kind).collect::<Vec<_>>()
+    };
+    let (rows, break_reference) = (o.rows(keys::PART).await, |blob| refs::plan_remove(&*o.kv, blob, owner));
+    let record = record::PartRecord::decode(&rows[2].1.value).unwrap();
+    let planned = break_reference(record.extents[0].blob).await.unwrap();
+    o.kv.commit(Commit { writes: planned.writes, ..Commit::default() }).await.unwrap();
+    assert_eq!(kinds().await, ["reference"]);
+    let mended = o.store.rebuild().await.unwrap();
+    assert_eq!(mended.findings.len(), 1, "{:#?}", mended.findings);
+    assert_sound(&o).await;
+    let counter = crate::usage::counter(Measure::UnfinishedBytes, &bucket_id(&o).await);
+    let write = Write::Add(counter, 5);
+    o.kv.commit(Commit { writes: vec![write], ..Commit::default() }).await.unwrap();
+    assert_eq!(kinds().await, ["usage"]);
+    o.store.rebuild().await.unwrap();
+    assert_sound(&o).await;
+    let bucket = o.store.find_bucket(&at.bucket).await.unwrap().value;
+    let write = Write::Delete(keys::upload(bucket.id, &at.key, upload));
+    o.kv.commit(Commit { writes: vec![write], ..Commit::default() }).await.unwrap();
+    let found = kinds().await;
+    assert!(
+        found.contains(&"record") && found.contains(&"reference") && found.contains(&"usage"),
+        "{found:?}"
+    );
 }

@@ -1,0 +1,384 @@
+//! What every round does, and what has to be there afterwards.
+
+use std::collections::BTreeMap;
+
+use coffre_disk::seed::Random;
+use coffre_store::condition::{Conditions, RangeRequest};
+use coffre_store::copy::CopyObject;
+use coffre_store::delete::DeleteObject;
+use coffre_store::get::GetObject;
+use coffre_store::list::List;
+use coffre_store::multipart::{CompletePart, CompleteUpload, CopyPart, CreateUpload, Part, PutPart};
+use coffre_store::object::{At, Attributes};
+use coffre_store::put::{Claims, PutObject};
+use coffre_store::rename::Replace;
+use coffre_store::{ByteStream, Error, Missing, PartNumber, Result, Store, UploadId};
+use futures_util::TryStreamExt;
+
+use crate::world::{Opened, cx};
+
+const MIB: usize = 1024 * 1024;
+
+/// One operation. Contents are numbers, sizes in bytes; keys and uploads are names.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Put(&'static str, u64, usize),
+    Copy(&'static str, &'static str),
+    Rename(&'static str, &'static str),
+    Delete(&'static str),
+    Begin(&'static str),
+    Part(&'static str, i64, u64, usize),
+    /// From a key, its bytes from the second on.
+    CopyPart(&'static str, i64, &'static str),
+    Complete(&'static str),
+    Abort(&'static str),
+    Sweep,
+}
+
+/// The script. An upload has the name of its key.
+const STEPS: [Step; 36] = [
+    Step::Put("a", 1, 100),
+    Step::Put("b", 2, 200_000),
+    Step::Put("c", 2, 200_000),
+    Step::Put("b", 3, 5_000),
+    Step::Copy("c", "d"),
+    Step::Put("general/devis/x.txt", 4, 150_000),
+    Step::Begin("m"),
+    Step::Part("m", 1, 5, 5 * MIB),
+    Step::Part("m", 2, 6, 5 * MIB),
+    Step::Part("m", 3, 7, 300_000),
+    // replaced, by a part that is longer
+    Step::Part("m", 2, 8, 5 * MIB + 1),
+    Step::Complete("m"),
+    Step::Begin("open"),
+    Step::Part("open", 1, 9, 5 * MIB),
+    Step::Part("open", 2, 10, 100),
+    Step::Delete("c"),
+    Step::Sweep,
+    Step::Begin("gone"),
+    Step::Part("gone", 1, 11, 5 * MIB),
+    Step::Part("gone", 2, 12, 200_000),
+    Step::Abort("gone"),
+    Step::Begin("n"),
+    Step::Part("n", 1, 13, 5 * MIB),
+    Step::CopyPart("n", 2, "m"),
+    Step::CopyPart("n", 3, "d"),
+    Step::Complete("n"),
+    Step::Delete("m"),
+    Step::Sweep,
+    Step::Rename("a", "z"),
+    Step::Put("d", 14, 140_000),
+    Step::Rename("d", "b"),
+    Step::Delete("n"),
+    Step::Sweep,
+    Step::Put("m", 5, 5 * MIB),
+    Step::Copy("m", "m2"),
+    Step::Delete("m"),
+];
+
+/// What is there: objects with their bytes, and parts of uploads that are not complete.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Expected {
+    objects: BTreeMap<String, Vec<u8>>,
+    uploads: BTreeMap<String, BTreeMap<i64, Vec<u8>>>,
+}
+
+pub(crate) struct Script {
+    seed: u64,
+    /// What was acknowledged.
+    acknowledged: Expected,
+    /// What was acknowledged with the step that failed, which may have happened.
+    doubtful: Option<(Step, Expected)>,
+    uploads: BTreeMap<&'static str, UploadId>,
+}
+
+fn at(key: &str) -> At {
+    let bucket = if key.starts_with("general/") { "files" } else { "bucket" };
+    At { bucket: bucket.parse().unwrap(), key: key.parse().unwrap() }
+}
+
+fn body(bytes: &[u8]) -> ByteStream {
+    let pieces: Vec<_> = bytes.chunks(MIB).map(|piece| Ok(piece.to_vec().into())).collect();
+    Box::pin(futures_util::stream::iter(pieces))
+}
+
+fn number(n: i64) -> PartNumber {
+    PartNumber::try_from(n).unwrap()
+}
+
+/// The bytes that a step copies from an object.
+fn copied(bytes: &[u8]) -> Vec<u8> {
+    bytes.iter().skip(1).copied().collect()
+}
+
+impl Expected {
+    /// What is there once a step has happened.
+    fn after(&self, step: Step, content: impl Fn(u64, usize) -> Vec<u8>) -> Self {
+        let mut next = self.clone();
+        let get = |key: &str| self.objects.get(key).cloned().unwrap_or_default();
+        match step {
+            Step::Put(key, n, len) => {
+                next.objects.insert(key.into(), content(n, len));
+            }
+            Step::Copy(from, to) => {
+                next.objects.insert(to.into(), get(from));
+            }
+            Step::Rename(from, to) => {
+                next.objects.insert(to.into(), get(from));
+                next.objects.remove(from);
+            }
+            Step::Delete(key) => {
+                next.objects.remove(key);
+            }
+            Step::Begin(key) => {
+                next.uploads.insert(key.into(), BTreeMap::new());
+            }
+            Step::Part(key, number, n, len) => {
+                next.uploads.entry(key.into()).or_default().insert(number, content(n, len));
+            }
+            Step::CopyPart(key, number, from) => {
+                next.uploads.entry(key.into()).or_default().insert(number, copied(&get(from)));
+            }
+            Step::Complete(key) => {
+                let parts = next.uploads.remove(key).unwrap_or_default();
+                next.objects.insert(key.into(), parts.into_values().flatten().collect());
+            }
+            Step::Abort(key) => {
+                next.uploads.remove(key);
+            }
+            Step::Sweep => {}
+        }
+        next
+    }
+}
+
+impl Script {
+    pub(crate) fn new(seed: u64) -> Self {
+        let (acknowledged, doubtful) = (Expected::default(), None);
+        Self { seed, acknowledged, doubtful, uploads: BTreeMap::new() }
+    }
+
+    /// Runs to the end or to the first step that fails.
+    pub(crate) async fn run(&mut self, opened: &Opened) -> Result<()> {
+        for step in STEPS {
+            let seed = self.seed;
+            let next = self.acknowledged.after(step, |n, len| Random::new(seed.wrapping_add(n)).bytes(len));
+            if let Err(error) = self.perform(&opened.store, step, &next).await {
+                self.doubtful = Some((step, next));
+                return Err(error);
+            }
+            self.acknowledged = next;
+        }
+        Ok(())
+    }
+
+    async fn perform(&mut self, store: &Store, step: Step, next: &Expected) -> Result<()> {
+        let conditions = Conditions::default();
+        match step {
+            Step::Put(key, ..) => {
+                let bytes = next.objects.get(key).unwrap();
+                let put = PutObject {
+                    at: at(key),
+                    attributes: Attributes::default(),
+                    body: body(bytes),
+                    size_bytes: Some(bytes.len() as u64),
+                    claims: Claims::default(),
+                    conditions,
+                };
+                store.put(&cx(), put).await.map(drop)
+            }
+            Step::Copy(from, to) => {
+                let copy = CopyObject {
+                    source: at(from),
+                    source_version: None,
+                    source_conditions: conditions.clone(),
+                    target: at(to),
+                    target_conditions: conditions,
+                    attributes: None,
+                    tags: None,
+                    compute: None,
+                };
+                store.copy(&cx(), copy).await.map(drop)
+            }
+            Step::Rename(from, to) => store.rename(&cx(), at(from), at(to).key, Replace::Yes).await.map(drop),
+            Step::Delete(key) => {
+                let delete = DeleteObject { at: at(key), version: None, conditions };
+                store.delete(&cx(), delete).await.map(drop)
+            }
+            Step::Begin(key) => {
+                let create = CreateUpload { at: at(key), attributes: Attributes::default(), checksum: None };
+                let upload = store.create_upload(&cx(), create).await?;
+                self.uploads.insert(key, upload.id);
+                Ok(())
+            }
+            Step::Part(key, n, ..) => {
+                let bytes = next.uploads.get(key).and_then(|parts| parts.get(&n)).unwrap();
+                let part = PutPart {
+                    at: at(key),
+                    upload: self.uploads[key],
+                    number: number(n),
+                    body: body(bytes),
+                    size_bytes: Some(bytes.len() as u64),
+                    claims: Claims::default(),
+                };
+                store.put_part(&cx(), part).await.map(drop)
+            }
+            Step::CopyPart(key, n, from) => {
+                let copy = CopyPart {
+                    at: at(key),
+                    upload: self.uploads[key],
+                    number: number(n),
+                    source: at(from),
+                    source_version: None,
+                    source_conditions: conditions,
+                    range: Some(RangeRequest::From(1)),
+                };
+                store.copy_part(&cx(), copy).await.map(drop)
+            }
+            Step::Complete(key) => complete(store, key, self.uploads[key]).await,
+            Step::Abort(key) => store.abort_upload(&cx(), at(key), self.uploads[key]).await,
+            Step::Sweep => store.gc(true).await.map(drop),
+        }
+    }
+
+    /// What is wrong with what is there now.
+    pub(crate) async fn verify(&self, opened: &Opened) -> Result<(), String> {
+        let store = &opened.store;
+        sound(store).await?;
+        let shown = self.shown(store).await.map_err(|error| format!("reading what is there: {error:?}"))?;
+        let doubtful = self.doubtful.as_ref();
+        if shown != self.acknowledged && doubtful.is_none_or(|(_, after)| shown != *after) {
+            let acknowledged = summary(&self.acknowledged);
+            let step = doubtful.map(|(step, _)| step);
+            return Err(format!(
+                "shown {}, acknowledged {acknowledged}, in flight {step:?}",
+                summary(&shown)
+            ));
+        }
+        store.gc(true).await.map_err(|error| format!("sweeping: {error:?}"))?;
+        sound(store).await?;
+        let after = self.shown(store).await.map_err(|error| format!("reading after a sweep: {error:?}"))?;
+        if after != shown {
+            return Err(format!("the sweep took something: shown {}", summary(&after)));
+        }
+        self.go_on(store, &shown).await
+    }
+
+    /// All objects and unfinished parts, read back; a part by its ETag, so its bytes are the expected ones or none.
+    async fn shown(&self, store: &Store) -> Result<Expected> {
+        let mut shown = Expected::default();
+        for bucket in ["bucket", "files"] {
+            let list = List {
+                bucket: bucket.parse().unwrap(),
+                prefix: String::new(),
+                delimiter: String::new(),
+                after: String::new(),
+                limit: 1000,
+            };
+            for (key, _) in store.list(&cx(), list).await?.entries {
+                let bytes = read(store, &key).await?;
+                shown.objects.insert(key, bytes);
+            }
+        }
+        // an upload whose beginning was not answered has no name here: nobody can use it
+        for (key, upload) in &self.uploads {
+            let parts = match list_parts(store, key, *upload).await {
+                Err(Error::NotFound(Missing::Upload(_))) => continue,
+                other => other?,
+            };
+            let known = |part: &Part| {
+                let sides = [Some(&self.acknowledged), self.doubtful.as_ref().map(|(_, after)| after)];
+                let bytes = sides
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|side| side.uploads.get(*key)?.get(&i64::from(part.number.get())));
+                let is_it = |bytes: &&Vec<u8>| etag(bytes) == part.etag.as_str();
+                bytes.into_iter().find(is_it).cloned().unwrap_or_default()
+            };
+            let parts = parts.iter().map(|part| (i64::from(part.number.get()), known(part)));
+            shown.uploads.insert((*key).into(), parts.collect());
+        }
+        Ok(shown)
+    }
+
+    /// The store works on: an upload that was open completes to its parts' bytes, and a new object is kept.
+    async fn go_on(&self, store: &Store, shown: &Expected) -> Result<(), String> {
+        let mut wanted: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
+        if let Some(parts) = shown.uploads.get("open").filter(|parts| !parts.is_empty()) {
+            let done = complete(store, "open", self.uploads["open"]).await;
+            done.map_err(|error| format!("completing what was open: {error:?}"))?;
+            wanted.insert("open", parts.values().flatten().copied().collect());
+        }
+        let put = PutObject {
+            at: at("new"),
+            attributes: Attributes::default(),
+            body: body(b"new"),
+            size_bytes: Some(3),
+            claims: Claims::default(),
+            conditions: Conditions::default(),
+        };
+        store.put(&cx(), put).await.map_err(|error| format!("a put afterwards: {error:?}"))?;
+        wanted.insert("new", b"new".to_vec());
+        for (key, bytes) in wanted {
+            if read(store, key).await.map_err(|error| format!("{key} afterwards: {error:?}"))? != bytes {
+                return Err(format!("{key} has other bytes afterwards"));
+            }
+        }
+        sound(store).await
+    }
+}
+
+/// Check finds nothing, and every blob's bytes are what they were.
+async fn sound(store: &Store) -> Result<(), String> {
+    let checked = store.check().await.map_err(|error| format!("check: {error:?}"))?;
+    if !checked.findings.is_empty() {
+        return Err(format!("check found {:#?}", checked.findings));
+    }
+    let scrubbed = store.scrub(u64::MAX).await.map_err(|error| format!("scrub: {error:?}"))?;
+    if scrubbed.damaged.is_empty() { Ok(()) } else { Err(format!("scrub found {:?}", scrubbed.damaged)) }
+}
+
+async fn read(store: &Store, key: &str) -> Result<Vec<u8>> {
+    let get = GetObject { at: at(key), version: None, conditions: Conditions::default(), range: None };
+    let (_, stream) = store.get(&cx(), get).await?;
+    let pieces: Vec<_> = stream
+        .try_collect()
+        .await
+        .map_err(|source| Error::Internal { doing: "reading an object back", source })?;
+    Ok(pieces.concat())
+}
+
+async fn list_parts(store: &Store, key: &str, upload: UploadId) -> Result<Vec<Part>> {
+    Ok(store.list_parts(&cx(), at(key), upload, None, 1000).await?.parts)
+}
+
+/// Completes an upload with all its parts.
+async fn complete(store: &Store, key: &str, upload: UploadId) -> Result<()> {
+    let parts = list_parts(store, key, upload).await?;
+    let named = |part: Part| CompletePart { number: part.number, etag: part.etag, checksum: None };
+    let complete = CompleteUpload {
+        at: at(key),
+        upload,
+        parts: parts.into_iter().map(named).collect(),
+        claim: None,
+        size_bytes: None,
+        conditions: Conditions::default(),
+    };
+    store.complete_upload(&cx(), complete).await.map(drop)
+}
+
+fn etag(bytes: &[u8]) -> String {
+    use md5::Digest;
+    hex::encode(md5::Md5::digest(bytes))
+}
+
+/// Keys and sizes.
+fn summary(expected: &Expected) -> String {
+    let objects: Vec<_> = expected.objects.iter().map(|(key, bytes)| (key.as_str(), bytes.len())).collect();
+    let uploads: Vec<_> = expected
+        .uploads
+        .iter()
+        .map(|(key, parts)| (key.as_str(), parts.iter().map(|(n, b)| (*n, b.len())).collect::<Vec<_>>()))
+        .collect();
+    format!("objects {objects:?} uploads {uploads:?}")
+}
