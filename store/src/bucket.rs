@@ -124,7 +124,9 @@ impl Store {
         let visit = move |there: &mut Result<Vec<_>>, row: coffre_kv::Row<'_>| {
             match decode_bucket(&Bytes::copy_from_slice(row.value)) {
                 Ok(bucket) if bucket.place.is_some() || names.contains(&bucket.name) => {
-                    there.iter_mut().for_each(|there| there.push((bucket.place, bucket.name.clone())));
+                    if let Ok(there) = there {
+                        there.push((bucket.place, bucket.name));
+                    }
                 }
                 Ok(_) => {}
                 Err(error) => *there = Err(error),

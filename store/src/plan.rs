@@ -459,6 +459,25 @@ impl Plan {
     }
 }
 
+fn size(version: &Version) -> i64 {
+    i64::try_from(version.size_bytes).unwrap_or(i64::MAX)
+}
+
+/// What a failed check of a finished commit was about.
+pub(crate) fn failed_key(checks: &[Check], index: usize) -> Result<Bytes> {
+    match checks.get(index) {
+        Some(
+            Check::Absent(key)
+            | Check::Present(key)
+            | Check::At(key, _)
+            | Check::PrefixEmpty(key)
+            | Check::AtLeast(key, _)
+            | Check::AtMost(key, _),
+        ) => Ok(key.clone()),
+        None => Err(Error::Corrupt { what: "a usage counter is at its limit".into() }),
+    }
+}
+
 /// Ways to break the planner, for the tests that have to notice.
 #[cfg(test)]
 pub(crate) mod canary {
@@ -487,24 +506,5 @@ pub(crate) mod canary {
 
     pub(super) fn is(broken: Broken) -> bool {
         BROKEN.get() == Some(broken)
-    }
-}
-
-fn size(version: &Version) -> i64 {
-    i64::try_from(version.size_bytes).unwrap_or(i64::MAX)
-}
-
-/// What a failed check of a finished commit was about.
-pub(crate) fn failed_key(checks: &[Check], index: usize) -> Result<Bytes> {
-    match checks.get(index) {
-        Some(
-            Check::Absent(key)
-            | Check::Present(key)
-            | Check::At(key, _)
-            | Check::PrefixEmpty(key)
-            | Check::AtLeast(key, _)
-            | Check::AtMost(key, _),
-        ) => Ok(key.clone()),
-        None => Err(Error::Corrupt { what: "a usage counter is at its limit".into() }),
     }
 }

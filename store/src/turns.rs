@@ -131,7 +131,7 @@ mod tests {
         let tasks = (0..8).map(|n| {
             let turns = Arc::clone(&turns);
             tokio::spawn(async move {
-                let mut rows = vec![Bytes::from_static(b"a"), Bytes::from_static(b"b")];
+                let mut rows = [Bytes::from_static(b"a"), Bytes::from_static(b"b")];
                 if n % 2 == 0 {
                     rows.reverse();
                 }
