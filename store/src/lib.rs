@@ -283,7 +283,9 @@ impl Store {
 /// A number larger than at every earlier opening: part of blobs' file names (design §2.3).
 async fn next_epoch(kv: &dyn coffre_kv::Kv) -> Result<u64> {
     let row = codec::keys::state("epoch");
-    let commit = Commit { writes: vec![Write::Add(row.clone(), 1)], ..Commit::default() };
+    // A store on a full disk opens too: deletes and the sweep give room back only once it has.
+    let commit =
+        Commit { writes: vec![Write::Add(row.clone(), 1)], may_use_reserve: true, ..Commit::default() };
     kv.commit(commit).await?;
     let epoch = kv.counter(&row).await?;
     u64::try_from(epoch).map_err(|_| codec::corrupt("the epoch is negative"))
