@@ -167,3 +167,85 @@ fn verify_checksums(digests: &Digests, claimed: &[Checksum]) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ALL: [Algorithm; 5] =
+        [Algorithm::Crc32, Algorithm::Crc32c, Algorithm::Crc64Nvme, Algorithm::Sha1, Algorithm::Sha256];
+
+    fn all() -> Wanted {
+        Wanted { md5: true, algorithms: ALL.to_vec() }
+    }
+
+    fn value(digests: &Digests, algorithm: Algorithm) -> String {
+        hex::encode(&digests.checksums.iter().find(|c| c.algorithm == algorithm).unwrap().value)
+    }
+
+    #[test]
+    fn published_vectors() {
+        // FIPS 180-4 and RFC 1321 for "abc", the CRC catalogue's check values for "123456789".
+        let abc = digest(&all(), b"abc");
+        assert_eq!(
+            abc.sha256.to_string(),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+        assert_eq!(value(&abc, Algorithm::Sha256), abc.sha256.to_string());
+        assert_eq!(value(&abc, Algorithm::Sha1), "a9993e364706816aba3e25717850c26c9cd0d89d");
+        assert_eq!(hex::encode(abc.md5.unwrap()), "900150983cd24fb0d6963f7d28e17f72");
+        let digits = digest(&all(), b"123456789");
+        assert_eq!(value(&digits, Algorithm::Crc32), "cbf43926");
+        assert_eq!(value(&digits, Algorithm::Crc32c), "e3069283");
+        assert_eq!(value(&digits, Algorithm::Crc64Nvme), "ae8b14860a799888");
+        assert_eq!(digits.crc64nvme, 0xae8b_1486_0a79_9888);
+    }
+
+    /// A reflected CRC, bit by bit, as its definition says.
+    fn crc(polynomial: u64, width: u32, bytes: &[u8]) -> u64 {
+        let ones = u64::MAX >> (64 - width);
+        let mut crc = ones;
+        for byte in bytes {
+            crc ^= u64::from(*byte);
+            for _ in 0..8 {
+                crc = if crc & 1 == 1 { (crc >> 1) ^ polynomial } else { crc >> 1 };
+            }
+        }
+        crc ^ ones
+    }
+
+    proptest! {
+        /// However a body is cut into pieces, the lanes say what the whole says, and the CRCs what their definition
+        /// says.
+        #[test]
+        fn pieces_do_not_matter(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..700), 0..12)) {
+            let whole = pieces.concat();
+            let (mut main, mut md5) = lanes(&all());
+            for piece in &pieces {
+                main.update(piece);
+                md5.update(piece);
+            }
+            let digests = finish(&all(), main, md5);
+            prop_assert_eq!(&digests, &digest(&all(), &whole));
+            let crc32 = crc(0xedb8_8320, 32, &whole).to_be_bytes();
+            prop_assert_eq!(value(&digests, Algorithm::Crc32), hex::encode(&crc32[4..]));
+            let crc32c = crc(0x82f6_3b78, 32, &whole).to_be_bytes();
+            prop_assert_eq!(value(&digests, Algorithm::Crc32c), hex::encode(&crc32c[4..]));
+            prop_assert_eq!(digests.crc64nvme, crc(0x9a6c_9329_ac4b_c9b5, 64, &whole));
+        }
+    }
+
+    #[test]
+    fn only_what_is_wanted_is_computed() {
+        let digests = digest(&Wanted::default(), b"abc");
+        assert_eq!((digests.md5, digests.checksums), (None, vec![]));
+        let claims = Claims {
+            md5: Some([0; 16]),
+            compute: vec![Algorithm::Sha1, Algorithm::Sha1],
+            ..Claims::default()
+        };
+        assert_eq!(Wanted::of(&claims, false), Wanted { md5: true, algorithms: vec![Algorithm::Sha1] });
+    }
+}
