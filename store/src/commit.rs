@@ -91,29 +91,11 @@ impl Store {
     pub(crate) async fn standing(&self, bucket: &Bucket, key: &ObjectKey, need: Need) -> Result<Standing> {
         for _ in 0..RESTARTS_MAX {
             let standing = self.read_standing(bucket, key, need).await?;
-            if standing.is_possible() && !self.may_have_missed(bucket, key, need, &standing).await? {
+            if standing.is_possible() {
                 return Ok(standing);
             }
         }
         Err(Error::Busy)
-    }
-
-    /// Whether the entry asked for was not found and may have become the head after that was read: nothing is
-    /// committed then, so no check would tell.
-    async fn may_have_missed(
-        &self,
-        bucket: &Bucket,
-        key: &ObjectKey,
-        need: Need,
-        standing: &Standing,
-    ) -> Result<bool> {
-        let Need::Named(which) = need else { return Ok(false) };
-        let is_head = standing.current().is_some_and(|head| names(which, head.id, head.is_null));
-        if is_head || standing.named.is_some() {
-            return Ok(false);
-        }
-        let seen = standing.head.as_ref().map(|head| head.position);
-        Ok(self.find_head(bucket, key).await?.map(|head| head.position) != seen)
     }
 
     /// Rows of two moments may meet in what this reads. Some such can be told at once, others by the plan's checks.
@@ -130,8 +112,7 @@ impl Store {
             .then_some(VersionRef::Null),
         };
         let gone = if head.is_none() { self.find_gone(bucket, key).await? } else { None };
-        if need == Need::Write && head.is_none() && gone.is_none() {
-            // no history either; if that is not so any more, the plan's checks notice
+        if head.is_none() && gone.is_none() {
             return Ok(Standing::default());
         }
         // whoever adds above a head needs no history, whoever removes the head needs its successor
