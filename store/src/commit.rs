@@ -9,7 +9,7 @@ use bytes::Bytes;
 use coffre_kv::{Commit, Kv, KvExt, Range, Scan, Step, Wait};
 
 use crate::codec::keys;
-use crate::codec::object::{decode_bucket, decode_gone, decode_history, decode_version, encode_version};
+use crate::codec::object::{decode_bucket, decode_history, decode_version, encode_version};
 use crate::error::{Error, Missing, Result};
 use crate::name::{BucketName, ObjectKey, OrgId, VersionRef};
 use crate::object::{At, Bucket, HistoryEntry, ObjectIds, Version, Versioning};
@@ -81,12 +81,6 @@ impl Store {
         Ok(Some(Placed { value: decode_version(&entry.value)?, position: entry.position }))
     }
 
-    /// The delete marker that is current.
-    async fn find_gone(&self, bucket: &Bucket, key: &ObjectKey) -> Result<Option<Placed<u64>>> {
-        let Some(entry) = self.inner.kv().get(&keys::gone(bucket.id, key)).await? else { return Ok(None) };
-        Ok(Some(Placed { value: decode_gone(&entry.value)?, position: entry.position }))
-    }
-
     /// What stands at a key.
     pub(crate) async fn standing(&self, bucket: &Bucket, key: &ObjectKey, need: Need) -> Result<Standing> {
         for _ in 0..RESTARTS_MAX {
@@ -111,10 +105,6 @@ impl Store {
                 && !head.as_ref().is_some_and(|head| head.value.is_null))
             .then_some(VersionRef::Null),
         };
-        let gone = if head.is_none() { self.find_gone(bucket, key).await? } else { None };
-        if head.is_none() && gone.is_none() {
-            return Ok(Standing::default());
-        }
         // whoever adds above a head needs no history, whoever removes the head needs its successor
         let newest = match (need, &head) {
             (Need::Write, Some(_)) => Vec::new(),
@@ -127,7 +117,7 @@ impl Store {
                 None => self.find_history(bucket, key, which).await?,
             },
         };
-        Ok(Standing { head, gone, newest, named })
+        Ok(Standing { head, newest, named })
     }
 
     /// The newest entries of a key's history.
