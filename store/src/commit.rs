@@ -9,7 +9,7 @@ use bytes::Bytes;
 use coffre_kv::{Commit, Kv, KvExt, Range, Scan, Step, Wait};
 
 use crate::codec::keys;
-use crate::codec::object::{decode_bucket, decode_history, decode_version, encode_version};
+use crate::codec::object::{decode_bucket, decode_gone, decode_history, decode_version, encode_version};
 use crate::error::{Error, Missing, Result};
 use crate::name::{BucketName, ObjectKey, OrgId, VersionRef};
 use crate::object::{At, Bucket, HistoryEntry, ObjectIds, Version, Versioning};
@@ -81,15 +81,39 @@ impl Store {
         Ok(Some(Placed { value: decode_version(&entry.value)?, position: entry.position }))
     }
 
+    /// The delete marker that is current.
+    async fn find_gone(&self, bucket: &Bucket, key: &ObjectKey) -> Result<Option<Placed<u64>>> {
+        let Some(entry) = self.inner.kv().get(&keys::gone(bucket.id, key)).await? else { return Ok(None) };
+        Ok(Some(Placed { value: decode_gone(&entry.value)?, position: entry.position }))
+    }
+
     /// What stands at a key.
     pub(crate) async fn standing(&self, bucket: &Bucket, key: &ObjectKey, need: Need) -> Result<Standing> {
         for _ in 0..RESTARTS_MAX {
             let standing = self.read_standing(bucket, key, need).await?;
-            if standing.is_possible() {
+            if standing.is_possible() && !self.may_have_missed(bucket, key, need, &standing).await? {
                 return Ok(standing);
             }
         }
         Err(Error::Busy)
+    }
+
+    /// Whether the entry asked for was not found and may have become the head after that was read: nothing is
+    /// committed then, so no check would tell.
+    async fn may_have_missed(
+        &self,
+        bucket: &Bucket,
+        key: &ObjectKey,
+        need: Need,
+        standing: &Standing,
+    ) -> Result<bool> {
+        let Need::Named(which) = need else { return Ok(false) };
+        let is_head = standing.current().is_some_and(|head| names(which, head.id, head.is_null));
+        if is_head || standing.named.is_some() {
+            return Ok(false);
+        }
+        let seen = standing.head.as_ref().map(|head| head.position);
+        Ok(self.find_head(bucket, key).await?.map(|head| head.position) != seen)
     }
 
     /// Rows of two moments may meet in what this reads. Some such can be told at once, others by the plan's checks.
@@ -105,6 +129,11 @@ impl Store {
                 && !head.as_ref().is_some_and(|head| head.value.is_null))
             .then_some(VersionRef::Null),
         };
+        let gone = if head.is_none() { self.find_gone(bucket, key).await? } else { None };
+        if need == Need::Write && head.is_none() && gone.is_none() {
+            // no history either; if that is not so any more, the plan's checks notice
+            return Ok(Standing::default());
+        }
         // whoever adds above a head needs no history, whoever removes the head needs its successor
         let newest = match (need, &head) {
             (Need::Write, Some(_)) => Vec::new(),
@@ -117,7 +146,7 @@ impl Store {
                 None => self.find_history(bucket, key, which).await?,
             },
         };
-        Ok(Standing { head, newest, named })
+        Ok(Standing { head, gone, newest, named })
     }
 
     /// The newest entries of a key's history.

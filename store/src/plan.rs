@@ -8,10 +8,11 @@
 //! Invariants kept, and what the checks are for:
 //! - The head row is the entry with the highest sequence, unless that is a delete marker: then there is no head row.
 //! - A key has at most one `null` entry.
-//! - Who changes a key with a head row checks the row's position. Who finds none checks that there is still none and
-//!   that the newest entry of the history is what it saw; and who puts something above that entry writes its row
-//!   again, so that it is not what others saw. (To check that the next sequence is free is not enough: sequences
-//!   have gaps.) So two changes decided on the same standing never both happen.
+//! - A key that has a history and no head has a `gone` row, which names the delete marker that is current.
+//! - Who changes a key checks the position of its head row, or that there is none and the position of its `gone` row,
+//!   or that there is neither; and whatever changes what is current writes one of the two. So two changes decided on
+//!   the same standing never both happen. (Looking at rows of the history instead would not do: they may be read at
+//!   another moment than the head, and sequences have gaps.)
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +20,7 @@ use bytes::Bytes;
 use coffre_kv::{Check, Position, Write};
 
 use crate::codec::keys;
-use crate::codec::object::{encode_history, encode_version};
+use crate::codec::object::{encode_gone, encode_history, encode_version};
 use crate::error::{Error, Result};
 use crate::name::{ObjectKey, OrgId, UploadId, UserId, VersionId, VersionRef};
 use crate::object::{BlobId, Bucket, DeleteMarker, HistoryEntry, Manifest, Version, Versioning};
@@ -40,6 +41,8 @@ pub(crate) struct Placed<T> {
 pub(crate) struct Standing {
     /// The current version.
     pub(crate) head: Option<Placed<Version>>,
+    /// The sequence its `gone` row names: the delete marker that is current.
+    pub(crate) gone: Option<Placed<u64>>,
     /// The two newest entries of the history, newest first.
     pub(crate) newest: Vec<Placed<HistoryEntry>>,
     /// The entry of the history that is asked for, or that a `null` write replaces.
@@ -52,14 +55,14 @@ impl Standing {
         self.head.as_ref().map(|head| &head.value)
     }
 
-    /// Whether these rows can have stood together: nothing of the history stands above the head, nothing above what
-    /// was read as the newest.
+    /// Whether these rows can have stood together: nothing of the history stands above the head, or what the `gone`
+    /// row names is the newest.
     pub(crate) fn is_possible(&self) -> bool {
         let named = self.named.as_ref().map(|entry| entry.value.sequence());
         let newest = self.newest.first().map(|entry| entry.value.sequence());
         match &self.head {
             Some(head) => newest.max(named) < Some(head.value.sequence),
-            None => named <= newest,
+            None => newest == self.gone.as_ref().map(|gone| gone.value) && named <= newest,
         }
     }
 
@@ -117,11 +120,12 @@ pub(crate) fn names(which: VersionRef, id: VersionId, is_null: bool) -> bool {
     }
 }
 
-/// Whether a change puts an entry above what stands.
+/// What is current when the newest entry has been removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Adds {
-    Yes,
-    No,
+enum Top {
+    Version,
+    Marker(u64),
+    Nothing,
 }
 
 /// A commit in the making.
@@ -182,9 +186,12 @@ impl Plan {
     ) -> Version {
         version.is_null = self.bucket.versioning != Versioning::Enabled;
         version.sequence = standing.next_sequence();
-        self.guard_top(key, standing, Adds::Yes);
+        self.guard_top(key, standing);
         self.make_way(key, standing);
         self.writes.push(Write::Put(keys::head(self.bucket.id, key), encode_version(&version)));
+        if standing.gone.is_some() {
+            self.writes.push(Write::Delete(keys::gone(self.bucket.id, key)));
+        }
         self.enter(key, &version, true);
         self.hold(&version, blobs);
         version
@@ -198,7 +205,7 @@ impl Plan {
         standing: &Standing,
         mut marker: DeleteMarker,
     ) -> Option<DeleteMarker> {
-        self.guard_top(key, standing, Adds::Yes);
+        self.guard_top(key, standing);
         self.make_way(key, standing);
         if standing.head.is_some() {
             self.writes.push(Write::Delete(keys::head(self.bucket.id, key)));
@@ -210,6 +217,7 @@ impl Plan {
         marker.sequence = standing.next_sequence();
         let row = keys::version(self.bucket.id, key, marker.sequence);
         self.writes.push(Write::Put(row, encode_history(&HistoryEntry::DeleteMarker(marker.clone()))));
+        self.writes.push(Write::Put(keys::gone(self.bucket.id, key), encode_gone(marker.sequence)));
         Some(marker)
     }
 
@@ -225,8 +233,13 @@ impl Plan {
             self.checks.push(Check::At(row.clone(), head.position));
             self.leave(key, &head.value, true);
             self.release(&head.value);
-            if !self.promote(key, standing.newest.first()) {
-                self.writes.push(Write::Delete(row));
+            match self.promote(key, standing.newest.first()) {
+                Top::Version => {}
+                Top::Marker(sequence) => {
+                    self.writes.push(Write::Delete(row));
+                    self.writes.push(Write::Put(keys::gone(self.bucket.id, key), encode_gone(sequence)));
+                }
+                Top::Nothing => self.writes.push(Write::Delete(row)),
             }
             return Some(HistoryEntry::Version(Box::new(head.value.clone())));
         }
@@ -244,13 +257,15 @@ impl Plan {
             self.checks.push(Check::Present(head_row));
             return Some(named.value.clone());
         }
+        self.guard_top(key, standing);
         let is_newest = standing.newest.first().is_some_and(|e| e.value.sequence() == named.value.sequence());
         if is_newest {
-            self.checks.push(Check::Absent(head_row));
-            self.promote(key, standing.newest.get(1));
-        } else {
-            // the newest stays above this one
-            self.guard_top(key, standing, Adds::No);
+            let gone = keys::gone(self.bucket.id, key);
+            let write = match self.promote(key, standing.newest.get(1)) {
+                Top::Marker(sequence) => Write::Put(gone, encode_gone(sequence)),
+                Top::Version | Top::Nothing => Write::Delete(gone),
+            };
+            self.writes.push(write);
         }
         Some(named.value.clone())
     }
@@ -350,30 +365,23 @@ impl Plan {
         }
     }
 
-    /// What was seen at the top of the key still stands there.
-    fn guard_top(&mut self, key: &ObjectKey, standing: &Standing, adds: Adds) {
+    /// What was current still is.
+    fn guard_top(&mut self, key: &ObjectKey, standing: &Standing) {
         #[cfg(test)]
         if canary::is(canary::Broken::Guard) {
             return;
         }
-        let head_row = keys::head(self.bucket.id, key);
-        if let Some(head) = &standing.head {
-            self.checks.push(Check::At(head_row, head.position));
+        let head = keys::head(self.bucket.id, key);
+        if let Some(seen) = &standing.head {
+            self.checks.push(Check::At(head, seen.position));
             return;
         }
-        self.checks.push(Check::Absent(head_row));
-        if self.bucket.versioning == Versioning::Off {
-            return;
-        }
-        let Some(newest) = standing.newest.first() else {
-            self.checks.push(Check::PrefixEmpty(keys::versions(self.bucket.id, key)));
-            return;
-        };
-        let row = keys::version(self.bucket.id, key, newest.value.sequence());
-        self.checks.push(Check::At(row.clone(), newest.position));
-        let goes = self.bucket.versioning == Versioning::Suspended && newest.value.is_null();
-        if adds == Adds::Yes && !goes {
-            self.writes.push(Write::Put(row, encode_history(&newest.value)));
+        self.checks.push(Check::Absent(head));
+        let gone = keys::gone(self.bucket.id, key);
+        match &standing.gone {
+            Some(seen) => self.checks.push(Check::At(gone, seen.position)),
+            None if self.bucket.versioning == Versioning::Off => {}
+            None => self.checks.push(Check::Absent(gone)),
         }
     }
 
@@ -401,11 +409,7 @@ impl Plan {
         }
         if let Some(null) = standing.named.as_ref().filter(|named| named.value.is_null()) {
             let row = keys::version(self.bucket.id, key, null.value.sequence());
-            let is_guarded = standing.head.is_none()
-                && standing.newest.first().is_some_and(|n| n.value.sequence() == null.value.sequence());
-            if !is_guarded {
-                self.checks.push(Check::At(row.clone(), null.position));
-            }
+            self.checks.push(Check::At(row.clone(), null.position));
             self.writes.push(Write::Delete(row));
             if let Some(version) = null.value.version() {
                 self.leave(key, version, false);
@@ -416,20 +420,20 @@ impl Plan {
 
     /// Makes the newest entry of the history current if it is a version. What it is, or that it is none, was
     /// decided on: so its position is checked either way.
-    fn promote(&mut self, key: &ObjectKey, next: Option<&Placed<HistoryEntry>>) -> bool {
-        #[cfg(test)]
-        if canary::is(canary::Broken::Promotion) {
-            return false;
-        }
-        let Some(next) = next else { return false };
+    fn promote(&mut self, key: &ObjectKey, next: Option<&Placed<HistoryEntry>>) -> Top {
+        let Some(next) = next else { return Top::Nothing };
         let row = keys::version(self.bucket.id, key, next.value.sequence());
         self.checks.push(Check::At(row.clone(), next.position));
-        let Some(version) = next.value.version() else { return false };
+        let Some(version) = next.value.version() else { return Top::Marker(next.value.sequence()) };
+        #[cfg(test)]
+        if canary::is(canary::Broken::Promotion) {
+            return Top::Nothing;
+        }
         self.writes.push(Write::Delete(row));
         self.writes.push(Write::Put(keys::head(self.bucket.id, key), encode_version(version)));
         self.leave(key, version, false);
         self.enter(key, version, true);
-        true
+        Top::Version
     }
 
     /// An entry comes: its derived rows and what it counts.

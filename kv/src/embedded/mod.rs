@@ -1,9 +1,9 @@
 //! The default engine: a log that is the promise, and an index that may be lost.
 //!
-//! Owns [`Embedded`]: opening ([`open`]), the [`Kv`] calls, the end. What is acknowledged stands in the log
-//! ([`log`]), synced; the index (`index.rs`, sled) only finds it, and is thrown away and built again whenever it might
-//! be wrong. One thread decides and writes ([`committer`]); checkpoints, snapshots and compaction run beside it
-//! ([`upkeep`]).
+//! Owns [`Embedded`]: opening (`open`), the [`Kv`] calls, the end. What is acknowledged stands in the log
+//! (`log`), synced; the index (`index.rs`, sled) only finds it, and is thrown away and built again whenever it might
+//! be wrong. One thread decides and writes (`committer`); checkpoints, snapshots and compaction run beside it
+//! (`upkeep`).
 //!
 //! Log, snapshots and the checkpoint lie below [`Options::dir`] and go through [`Disk`]; the index lies in
 //! [`Options::index_dir`] on the real file system. `docs/format.md` has every byte.

@@ -9,6 +9,7 @@
 //! | 22 | upload | bucket id, escaped object key, `00 00`, upload id | S3 lists uploads by key, then age (ids sort by time); a bucket's are one prefix |
 //! | 23 | part | upload id, part number (be16) | an upload's parts are one prefix, ascending |
 //! | 24 | tus | upload id | resumable uploads |
+//! | 25 | gone | bucket id, raw object key | the sequence of a delete marker that is current: what says that a key without a head has not changed |
 //! | 30 | blob | kind, id, then `refs.rs` | the row, its inline bytes and its further owners side by side |
 //! | 31 | manifest | manifest id, page (be32) | pages of 1,000 extents |
 //! | 32 | manifest owner | manifest id, owner | who shares a manifest; apart from the pages so that "nobody" is one empty prefix |
@@ -48,6 +49,8 @@ pub(crate) const PART: u8 = 0x23;
 /// Table `tus`.
 #[expect(dead_code, reason = "the rows of resumable uploads come with their door; the byte is taken now")]
 pub(crate) const TUS: u8 = 0x24;
+/// Table `gone`.
+pub(crate) const GONE: u8 = 0x25;
 /// Table `blob`.
 pub(crate) const BLOB: u8 = 0x30;
 /// Table `manifest`.
@@ -188,6 +191,11 @@ pub(crate) fn head_prefix(bucket: BucketId, prefix: &str) -> Bytes {
 pub(crate) fn parse_head(key: &[u8]) -> Result<(BucketId, &str)> {
     let (bucket, text) = split_bucket(key, HEAD)?;
     Ok((bucket, std::str::from_utf8(text).map_err(|_| corrupt("a key is not UTF-8"))?))
+}
+
+/// Row of a key whose current entry is a delete marker.
+pub(crate) fn gone(bucket: BucketId, key: &ObjectKey) -> Bytes {
+    Key::of(GONE).bucket(bucket).raw(key.as_str().as_bytes()).done()
 }
 
 /// Row of one entry of a key's history.

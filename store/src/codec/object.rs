@@ -212,6 +212,18 @@ pub(crate) fn decode_history(record: &Bytes) -> Result<HistoryEntry> {
     Ok(HistoryEntry::DeleteMarker(DeleteMarker { unknown: r.unknown(), ..marker }))
 }
 
+/// The record of a key whose current entry is a delete marker with this sequence.
+pub(crate) fn encode_gone(sequence: u64) -> Bytes {
+    let mut w = Writer::new();
+    w.put(tag::SEQUENCE, &sequence);
+    w.finish()
+}
+
+/// Reads the sequence back.
+pub(crate) fn decode_gone(record: &Bytes) -> Result<u64> {
+    Reader::new("gone", record)?.need(tag::SEQUENCE)
+}
+
 /// Adds a writer's attributes (tags 20–32), also for an upload's record.
 pub(crate) fn put_attributes(w: &mut Writer, a: &Attributes) {
     w.put_some(tag::CONTENT_TYPE, a.content_type.as_ref());

@@ -20,26 +20,10 @@ const OPERATIONS: usize = 60;
 async fn writers_at_few_keys_do_not_break_what_holds() {
     let first = seed::from_env();
     for n in 0..ROUNDS {
-        writers(first.wrapping_add(n), Versioning::Off).await.unwrap();
-    }
-}
-
-/// FIXME: with a history, writers that race while a delete marker is current can overwrite a version and leave
-/// stray references (`docs/safety.md`, "Known holes"). This asserts today's wrong behaviour: once the race is mended it
-/// fails, and `Enabled` and `Suspended` belong into the test above.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn writers_at_few_keys_with_a_history_are_known_to_break_it() {
-    let first = seed::from_env();
-    let mut broken = 0;
-    for n in 0..10 * ROUNDS {
-        for versioning in [Versioning::Enabled, Versioning::Suspended] {
-            broken += u32::from(writers(first.wrapping_add(n), versioning).await.is_err());
-        }
-        if broken > 0 {
-            return;
+        for versioning in [Versioning::Off, Versioning::Enabled, Versioning::Suspended] {
+            writers(first.wrapping_add(n), versioning).await.unwrap();
         }
     }
-    panic!("the race of versioned writers seems mended: assert that it stays so");
 }
 
 /// Clients at two keys of one bucket; what went wrong.

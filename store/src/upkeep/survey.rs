@@ -13,7 +13,7 @@ use coffre_kv::{Entry, KvExt, Range, Scan};
 
 use super::Finding;
 use crate::codec::keys::{self, Key};
-use crate::codec::object::{decode_bucket, decode_history, decode_page, decode_version};
+use crate::codec::object::{decode_bucket, decode_history, decode_page, decode_version, encode_gone};
 use crate::error::{Error, Result};
 use crate::name::{BucketId, ObjectKey, UploadId};
 use crate::object::{BlobId, Bucket, Extent, HistoryEntry, Manifest, Version};
@@ -291,10 +291,20 @@ impl Store {
                     last = Some((id, key.to_string()));
                     nulls = 0;
                 }
+                nulls += u32::from(entry.is_null());
+                let head = if is_newest {
+                    let head_row = keys::head(id, &key);
+                    let head = self.inner.kv().get(&head_row).await?;
+                    if head.is_none() && entry.version().is_none() {
+                        survey.item(Side::Wanted, keys::gone(id, &key), encode_gone(sequence));
+                    }
+                    head
+                } else {
+                    None
+                };
                 if with_structure {
-                    nulls += u32::from(entry.is_null());
-                    let wrong = self.misplaced(bucket, &key, &entry, sequence, is_newest, nulls).await?;
-                    if let Some(wrong) = wrong {
+                    let place = Where { sequence, is_newest, nulls, head };
+                    if let Some(wrong) = misplaced(&entry, &place) {
                         survey.find("record", format!("version {}: {wrong}", hex::encode(&row)));
                     }
                 }
@@ -305,34 +315,6 @@ impl Store {
             }
         }
         Ok(())
-    }
-
-    /// What is wrong with where an entry of the history stands.
-    async fn misplaced(
-        &self,
-        bucket: &Bucket,
-        key: &ObjectKey,
-        entry: &HistoryEntry,
-        sequence: u64,
-        is_newest: bool,
-        nulls: u32,
-    ) -> Result<Option<&'static str>> {
-        if entry.sequence() != sequence {
-            return Ok(Some("its record names another sequence"));
-        }
-        if nulls > 1 {
-            return Ok(Some("its key has two null entries"));
-        }
-        if !is_newest {
-            return Ok(None);
-        }
-        Ok(match self.find_head(bucket, key).await {
-            Ok(None) if entry.version().is_some() => Some("it is the newest, and its key has no head"),
-            Ok(Some(head)) if head.value.sequence <= sequence => Some("its key's head is older"),
-            Ok(Some(head)) if head.value.is_null && nulls > 0 => Some("its key has two null entries"),
-            Ok(_) | Err(Error::Corrupt { .. }) => None,
-            Err(error) => return Err(error),
-        })
     }
 
     /// The pages of a version's manifest are all there.
@@ -370,7 +352,7 @@ impl Store {
 
     /// The other side: rows as they are.
     async fn look_at_rows(&self, survey: &mut Survey) -> Result<()> {
-        for table in [keys::MANIFEST_OWNER, keys::FILE, keys::BY, keys::PENDING] {
+        for table in [keys::GONE, keys::MANIFEST_OWNER, keys::FILE, keys::BY, keys::PENDING] {
             let mut pages = Pages::of(table);
             while let Some(rows) = pages.next(self).await? {
                 for (row, entry) in rows {
@@ -407,6 +389,38 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Where an entry of the history was met.
+struct Where {
+    sequence: u64,
+    is_newest: bool,
+    /// `null` entries of its key so far.
+    nulls: u32,
+    /// Its key's head, looked up for the newest.
+    head: Option<Entry>,
+}
+
+/// What is wrong with where an entry of the history stands.
+fn misplaced(entry: &HistoryEntry, place: &Where) -> Option<&'static str> {
+    if entry.sequence() != place.sequence {
+        return Some("its record names another sequence");
+    }
+    if place.nulls > 1 {
+        return Some("its key has two null entries");
+    }
+    if !place.is_newest {
+        return None;
+    }
+    let Some(head) = &place.head else {
+        return entry.version().is_some().then_some("it is the newest, and its key has no head");
+    };
+    // a damaged head has been told of already
+    let head = decode_version(&head.value).ok()?;
+    if head.sequence <= place.sequence {
+        return Some("its key's head is older");
+    }
+    (head.is_null && place.nulls > 0).then_some("its key has two null entries")
 }
 
 /// Rows of a table, some at a time, so that async work may stand between them.
