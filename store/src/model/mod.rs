@@ -5,6 +5,7 @@
 //! An operation whose future was dropped may have happened or not: then there are two models, and what the store
 //! shows decides between them.
 
+mod hesitant;
 mod naive;
 mod rig;
 mod rules;
@@ -112,9 +113,11 @@ fn a_life_shows_a_broken_planner() {
 
 #[test]
 fn writers_together_show_a_missing_check() {
-    // which race is met is chance: with this many one is
-    let said = (0..20).find_map(|n| {
-        with_broken(Broken::Guard, move || together::writers(n, crate::object::Versioning::Enabled)).err()
-    });
-    assert!(said.is_some(), "writers that check nothing went unnoticed");
+    for broken in [Broken::Guard, Broken::Gone] {
+        // which race is met is chance: with this many one is
+        let said = (0..50).find_map(|n| {
+            with_broken(broken, move || together::writers(n, crate::object::Versioning::Enabled)).err()
+        });
+        assert!(said.is_some(), "{broken:?} went unnoticed");
+    }
 }

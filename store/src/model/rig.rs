@@ -125,8 +125,12 @@ impl Rig {
     }
 
     pub(super) async fn open(&self) -> Store {
+        self.open_on(Arc::clone(&self.kv) as _).await
+    }
+
+    /// Opens the store with another view of the rows.
+    pub(super) async fn open_on(&self, kv: Arc<dyn Kv>) -> Store {
         let name = |name: &str| name.parse().unwrap();
-        let kv: Arc<dyn Kv> = Arc::clone(&self.kv) as _;
         let store = Store::open(Options {
             kv,
             disk: Arc::new(self.disk.clone()),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use coffre_disk::seed::{self, Random};
 
+use super::hesitant::Hesitant;
 use super::naive::{Filled, Op, Spot};
 use super::rig::{Rig, perform};
 use crate::Store;
@@ -30,7 +31,7 @@ async fn writers_at_few_keys_do_not_break_what_holds() {
 pub(super) async fn writers(seed: u64, versioning: Versioning) -> Result<(), String> {
     println!("seed {seed}, {versioning:?}");
     let rig = Rig::new(seed);
-    let store = rig.open().await;
+    let store = rig.open_on(Arc::new(Hesitant::new(Arc::clone(&rig.kv), seed))).await;
     rig.make_buckets(&store).await;
     if versioning != Versioning::Off {
         perform(&store, &Op::SetVersioning { bucket: 0, versioning }).await.unwrap();
