@@ -7,6 +7,11 @@ use crate::plan::Placed;
 use crate::{Action, Ask, Cx, Decision, Store};
 
 impl Store {
+    /// May they do what concerns no bucket yet, or all of them?
+    pub(crate) fn ask_at_all(&self, cx: &Cx, action: Action) -> Result<()> {
+        self.put_question(&Ask { cx, action, bucket: None, key: None, existing: None, initiator: None })
+    }
+
     /// May they? `Denied` or `Hidden` if not.
     pub(crate) fn ask(
         &self,

@@ -9,7 +9,7 @@ use crate::object::{Bucket, BuiltIn, Versioning};
 use crate::plan::Placed;
 use crate::usage::{self, Measure};
 use crate::watch::Note;
-use crate::{Action, Ask, BucketId, BucketName, Cx, Decision, Error, Result, Store};
+use crate::{Action, BucketId, BucketName, Cx, Error, Result, Store};
 
 /// A change of one setting, with the action it needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,17 +52,7 @@ impl Store {
         name: BucketName,
         owner: Option<crate::UserId>,
     ) -> Result<Bucket> {
-        let ask = Ask {
-            cx,
-            action: Action::CreateBucket,
-            bucket: None,
-            key: None,
-            existing: None,
-            initiator: None,
-        };
-        if self.inner.options.authority.decide(&ask) != Decision::Allow {
-            return Err(Error::Denied);
-        }
+        self.ask_at_all(cx, Action::CreateBucket)?;
         let owner = owner.or(cx.principal.user());
         let note = Note::of(cx, "CreateBucket", Some(name.as_str()), None);
         self.make_bucket(name, owner, None, &note).await
@@ -169,17 +159,7 @@ impl Store {
         after: &str,
         limit: usize,
     ) -> Result<BucketsPage> {
-        let ask = Ask {
-            cx,
-            action: Action::ListAllMyBuckets,
-            bucket: None,
-            key: None,
-            existing: None,
-            initiator: None,
-        };
-        if self.inner.options.authority.decide(&ask) != Decision::Allow {
-            return Err(Error::Denied);
-        }
+        self.ask_at_all(cx, Action::ListAllMyBuckets)?;
         let limit = limit.min(BUCKETS_PAGE_MAX);
         if limit == 0 {
             return Ok(BucketsPage::default());

@@ -137,7 +137,7 @@ pub(super) fn take(shared: &Shared) -> Result<Head> {
     shared.sync_log()?;
     shared.or_poison(index.checkpoint())?;
     write_mark(shared, head, false)?;
-    shared.upkeep.due_at.store(due_at + shared.checkpoint_bytes, Ordering::Relaxed);
+    shared.upkeep.due_at.store(due_at + shared.options.checkpoint_bytes, Ordering::Relaxed);
     Ok(head)
 }
 
@@ -145,12 +145,12 @@ pub(super) fn take(shared: &Shared) -> Result<Head> {
 pub(super) fn write_mark(shared: &Shared, head: Head, is_clean: bool) -> Result<()> {
     let checkpoint = Checkpoint {
         is_clean,
-        boot_id: shared.boot_id.clone(),
-        index: IndexIdentity::of(&super::open::current(&shared.index_dir)).unwrap_or_default(),
+        boot_id: shared.options.boot_id.clone(),
+        index: IndexIdentity::of(&super::open::current(&shared.options.index_dir)).unwrap_or_default(),
         head,
         live: live_bytes(&shared.segments),
     };
-    checkpoint.write(&*shared.disk, &shared.dir, &shared.store)?;
+    checkpoint.write(&*shared.options.disk, &shared.options.dir, &shared.store)?;
     *shared.checkpoint.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = head;
     Ok(())
 }

@@ -42,7 +42,7 @@ pub use self::log::compaction::Compacted;
 use self::log::prepare::{Preparer, Sizes};
 use self::log::write::Writer;
 use self::row::{IndexRow, Stored};
-use self::shared::{Setup, Shared, bad_row};
+use self::shared::{Shared, bad_row};
 use crate::{Changes, Commit, Entry, Error, Kv, Position, Result, Scan, Stats, Visitor};
 
 /// Scans at once; others wait.
@@ -126,19 +126,8 @@ impl Embedded {
         let head = opened.head;
         let log =
             Writer::new(Arc::clone(&opened.segments), preparer, opened.epoch, head.place, head.position);
-        let shared = Arc::new(Shared::new(Setup {
-            disk: options.disk,
-            dir: options.dir,
-            index_dir: options.index_dir,
-            boot_id: options.boot_id,
-            reserve_bytes: options.reserve_bytes,
-            checkpoint_bytes: options.checkpoint_bytes,
-            segment_bytes: options.segment_bytes,
-            snapshots: opened.snapshots,
-            segments: opened.segments,
-            index: Arc::clone(&opened.index),
-            head,
-        }));
+        let index = Arc::clone(&opened.index);
+        let shared = Arc::new(Shared::new(options, opened.segments, opened.snapshots, index, head));
         let engine = Self {
             shared: Arc::clone(&shared),
             how: opened.how,
@@ -240,7 +229,7 @@ fn finish(shared: &Shared) -> Result<()> {
     index.checkpoint()?;
     // sled writes once more when it is let go of.
     drop(index);
-    index::sync_files(&open::current(&shared.index_dir))?;
+    index::sync_files(&open::current(&shared.options.index_dir))?;
     checkpoint::write_mark(shared, shared.head(), true)
 }
 
@@ -293,7 +282,7 @@ impl Kv for Embedded {
             groups: shared.groups.load(Ordering::Relaxed),
             syncs: shared.syncs.load(Ordering::Relaxed),
             log_bytes: Some(shared.segments.total_bytes()),
-            index_bytes: tree_bytes(&open::current(&shared.index_dir)).ok(),
+            index_bytes: tree_bytes(&open::current(&shared.options.index_dir)).ok(),
             opened: Some(self.how),
         }
     }

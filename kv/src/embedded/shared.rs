@@ -1,14 +1,14 @@
 //! What the engine's threads and callers share.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
-use coffre_disk::Disk;
+use coffre_disk::Disk as _;
 use tokio::sync::{oneshot, watch};
 
+use super::Options;
 use super::index::{Index, Onward, Visit};
 use super::log::frame::{Place, StoreId};
 use super::log::segment::Segments;
@@ -33,14 +33,7 @@ pub(super) struct Head {
 
 /// See the module.
 pub(super) struct Shared {
-    pub(super) disk: Arc<dyn Disk>,
-    pub(super) dir: PathBuf,
-    /// Where the index lies, and where rows are sorted.
-    pub(super) index_dir: PathBuf,
-    pub(super) boot_id: String,
-    pub(super) reserve_bytes: u64,
-    pub(super) checkpoint_bytes: u64,
-    pub(super) segment_bytes: u64,
+    pub(super) options: Options,
     pub(super) store: StoreId,
     pub(super) segments: Arc<Segments>,
     pub(super) queue: Queue,
@@ -98,49 +91,35 @@ impl Drop for Job {
     }
 }
 
-pub(super) struct Setup {
-    pub(super) disk: Arc<dyn Disk>,
-    pub(super) dir: PathBuf,
-    /// Where the index lies, and where rows are sorted.
-    pub(super) index_dir: PathBuf,
-    pub(super) boot_id: String,
-    pub(super) reserve_bytes: u64,
-    pub(super) checkpoint_bytes: u64,
-    pub(super) segment_bytes: u64,
-    pub(super) snapshots: Vec<Snapshot>,
-    pub(super) segments: Arc<Segments>,
-    pub(super) index: Arc<dyn Index>,
-    pub(super) head: Head,
-}
-
 impl Shared {
-    pub(super) fn new(setup: Setup) -> Self {
+    pub(super) fn new(
+        options: Options,
+        segments: Arc<Segments>,
+        snapshots: Vec<Snapshot>,
+        index: Arc<dyn Index>,
+        head: Head,
+    ) -> Self {
+        let upkeep = Upkeep { due_at: AtomicU64::new(options.checkpoint_bytes), ..Upkeep::default() };
         Self {
-            disk: setup.disk,
-            dir: setup.dir,
-            index_dir: setup.index_dir,
-            boot_id: setup.boot_id,
-            reserve_bytes: setup.reserve_bytes,
-            checkpoint_bytes: setup.checkpoint_bytes,
-            segment_bytes: setup.segment_bytes,
-            store: setup.segments.store,
-            segments: setup.segments,
+            options,
+            store: segments.store,
+            segments,
             queue: Queue::new(),
-            index: RwLock::new(Some(setup.index)),
-            applied: watch::Sender::new(setup.head.position),
+            index: RwLock::new(Some(index)),
+            applied: watch::Sender::new(head.position),
             poisoned: watch::Sender::new(false),
             is_stopped: AtomicBool::new(false),
             is_dropped: AtomicBool::new(false),
-            head: Mutex::new(setup.head),
-            checkpoint: Mutex::new(setup.head),
-            snapshots: Mutex::new(setup.snapshots),
-            marks: Mutex::new(VecDeque::from([setup.head])),
-            durable: AtomicU64::new(setup.head.position.0),
+            head: Mutex::new(head),
+            checkpoint: Mutex::new(head),
+            snapshots: Mutex::new(snapshots),
+            marks: Mutex::new(VecDeque::from([head])),
+            durable: AtomicU64::new(head.position.0),
             commits: AtomicU64::new(0),
             groups: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
             logged_bytes: AtomicU64::new(0),
-            upkeep: Upkeep { due_at: AtomicU64::new(setup.checkpoint_bytes), ..Upkeep::default() },
+            upkeep,
             running: Running::default(),
         }
     }
@@ -245,16 +224,16 @@ impl Shared {
 
     /// Whether ordinary commits have to wait for room.
     pub(super) fn is_short_of_space(&self) -> bool {
-        let log = self.disk.space(&self.dir).map(|space| space.free_bytes);
-        let index = coffre_disk::RealDisk.space(&self.index_dir).map(|space| space.free_bytes);
+        let log = self.options.disk.space(&self.options.dir).map(|space| space.free_bytes);
+        let index = coffre_disk::RealDisk.space(&self.options.index_dir).map(|space| space.free_bytes);
         // Where the room cannot be told, a full disk is met when a segment is prepared.
-        [log, index].into_iter().flatten().any(|free_bytes| free_bytes < self.reserve_bytes)
+        [log, index].into_iter().flatten().any(|free_bytes| free_bytes < self.options.reserve_bytes)
     }
 
     /// Whether even the index can hardly be written: a checkpoint would fail, and with it the engine.
     pub(super) fn is_out_of_space(&self) -> bool {
-        let free_bytes = coffre_disk::RealDisk.space(&self.index_dir).map(|space| space.free_bytes);
-        free_bytes.is_ok_and(|free_bytes| free_bytes < self.reserve_bytes.min(INDEX_SPACE_BYTES))
+        let free_bytes = coffre_disk::RealDisk.space(&self.options.index_dir).map(|space| space.free_bytes);
+        free_bytes.is_ok_and(|free_bytes| free_bytes < self.options.reserve_bytes.min(INDEX_SPACE_BYTES))
     }
 
     /// Hands a commit to the committer.

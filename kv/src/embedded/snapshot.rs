@@ -157,21 +157,21 @@ pub(super) fn take(shared: &Shared) -> Result<Snapshot> {
     if let Some(newest) = newest.filter(|newest| newest.head == head) {
         return Ok(newest);
     }
-    let dir = dir(&shared.dir);
+    let dir = dir(&shared.options.dir);
     let temporary = dir.join(format!("{}.new", file_name(head.position)));
     let written = write(shared, head, &temporary);
     let len_bytes = match written {
         Ok(len_bytes) => len_bytes,
         Err(error) => {
-            if let Err(error) = shared.disk.remove(&temporary) {
+            if let Err(error) = shared.options.disk.remove(&temporary) {
                 tracing::debug!(%error, "a half-written snapshot goes at the next open");
             }
             return Err(error);
         }
     };
     let io = |e| Error::io("naming a snapshot", e);
-    shared.disk.rename(&temporary, &dir.join(file_name(head.position))).map_err(io)?;
-    shared.disk.sync_dir(&dir).map_err(io)?;
+    shared.options.disk.rename(&temporary, &dir.join(file_name(head.position))).map_err(io)?;
+    shared.options.disk.sync_dir(&dir).map_err(io)?;
     let snapshot = Snapshot { head, len_bytes };
     let old = {
         let mut all = shared.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
@@ -181,7 +181,7 @@ pub(super) fn take(shared: &Shared) -> Result<Snapshot> {
         all.drain(..surplus).collect::<Vec<_>>()
     };
     for one in old {
-        if let Err(error) = shared.disk.remove(&dir.join(file_name(one.head.position))) {
+        if let Err(error) = shared.options.disk.remove(&dir.join(file_name(one.head.position))) {
             tracing::warn!(%error, "an old snapshot could not be removed");
         }
     }
@@ -190,13 +190,13 @@ pub(super) fn take(shared: &Shared) -> Result<Snapshot> {
 
 fn write(shared: &Shared, head: Head, path: &Path) -> Result<u64> {
     let io = |e| Error::io("writing a snapshot", e);
-    if let Err(e) = shared.disk.remove(path)
+    if let Err(e) = shared.options.disk.remove(path)
         && e.kind() != io::ErrorKind::NotFound
     {
         return Err(io(e));
     }
     let index = shared.index()?;
-    let file = shared.disk.open(path, Open::Create).map_err(io)?;
+    let file = shared.options.disk.open(path, Open::Create).map_err(io)?;
     let header = encode_header(&shared.store, head);
     let stream = DiskStream { file: Arc::clone(&file), at: 0 };
     let mut buffered = BufWriter::with_capacity(BUFFER_BYTES, stream);
@@ -240,7 +240,7 @@ pub(super) fn is_due(shared: &Shared) -> bool {
     } else {
         whole + head.place.offset
     };
-    logged > len_bytes.max(shared.segment_bytes)
+    logged > len_bytes.max(shared.options.segment_bytes)
 }
 
 /// A file as a stream.

@@ -25,10 +25,10 @@ pub(super) fn export(shared: &Shared, to: Box<dyn Write + Send>) -> Result<()> {
     let (from, rows) = {
         let _turn = shared.upkeep_turn();
         let taken = snapshot::take(shared)?;
-        (taken.head, snapshot::open(&*shared.disk, &shared.dir, &shared.store, &taken)?)
+        (taken.head, snapshot::open(&*shared.options.disk, &shared.options.dir, &shared.store, &taken)?)
     };
     let until = shared.head();
-    let mut sorter = Sorter::new(&shared.index_dir);
+    let mut sorter = Sorter::new(&shared.options.index_dir);
     if until.place > from.place {
         let walked = walk(&shared.segments, from.place, &mut |frame| {
             // Commits written meanwhile are not of this moment.

@@ -147,6 +147,32 @@ macro_rules! version_output {
     }};
 }
 
+/// What a get and a head ask for.
+macro_rules! conditional_get {
+    ($input:expr, $cx:expr) => {
+        GetObject {
+            conditions: convert::conditions(
+                $input.if_match,
+                $input.if_none_match,
+                $input.if_modified_since,
+                $input.if_unmodified_since,
+            ),
+            range: convert::range($input.range, $input.part_number)?,
+            ..plain_get($cx, &$input.bucket, &$input.key, $input.version_id.as_deref())?
+        }
+    };
+}
+
+/// An object as it is, whole.
+fn plain_get(cx: &Cx, bucket: &str, key: &str, version: Option<&str>) -> S3Result<GetObject> {
+    Ok(GetObject {
+        at: convert::at(bucket, key).answer(cx)?,
+        version: convert::version_ref(version)?,
+        conditions: Conditions::default(),
+        range: None,
+    })
+}
+
 /// `x-amz-checksum-mode: ENABLED`.
 fn wants_checksum(mode: Option<&ChecksumMode>) -> bool {
     mode.is_some_and(|mode| mode.as_str().eq_ignore_ascii_case(ChecksumMode::ENABLED))
@@ -174,17 +200,7 @@ pub(super) async fn get(
             "Request specific response headers cannot be used for anonymous GET requests."
         ));
     }
-    let get = GetObject {
-        at: convert::at(&input.bucket, &input.key).answer(&cx)?,
-        version: convert::version_ref(input.version_id.as_deref())?,
-        conditions: convert::conditions(
-            input.if_match,
-            input.if_none_match,
-            input.if_modified_since,
-            input.if_unmodified_since,
-        ),
-        range: convert::range(input.range, input.part_number)?,
-    };
+    let get = conditional_get!(input, &cx);
     let by_version = get.version.is_some();
     let (found, stream) = ops.store.get(&cx, get).await.map_err(|why| not_read(&cx, &why, by_version))?;
     let mut output = version_output!(GetObjectOutput, &found, wants_checksum(input.checksum_mode.as_ref()));
@@ -200,17 +216,7 @@ pub(super) async fn head(
 ) -> S3Result<S3Response<HeadObjectOutput>> {
     let cx = context(&request)?;
     let input = request.input;
-    let get = GetObject {
-        at: convert::at(&input.bucket, &input.key).answer(&cx)?,
-        version: convert::version_ref(input.version_id.as_deref())?,
-        conditions: convert::conditions(
-            input.if_match,
-            input.if_none_match,
-            input.if_modified_since,
-            input.if_unmodified_since,
-        ),
-        range: convert::range(input.range, input.part_number)?,
-    };
+    let get = conditional_get!(input, &cx);
     let by_version = get.version.is_some();
     let found = ops.store.head(&cx, get).await.map_err(|why| not_read(&cx, &why, by_version))?;
     let output = version_output!(HeadObjectOutput, &found, wants_checksum(input.checksum_mode.as_ref()));
@@ -369,12 +375,7 @@ pub(super) async fn attributes(
 ) -> S3Result<S3Response<GetObjectAttributesOutput>> {
     let cx = context(&request)?;
     let input = request.input;
-    let get = GetObject {
-        at: convert::at(&input.bucket, &input.key).answer(&cx)?,
-        version: convert::version_ref(input.version_id.as_deref())?,
-        conditions: Conditions::default(),
-        range: None,
-    };
+    let get = plain_get(&cx, &input.bucket, &input.key, input.version_id.as_deref())?;
     let by_version = get.version.is_some();
     let found = ops.store.head(&cx, get).await.map_err(|why| not_read(&cx, &why, by_version))?;
     // one header with commas, or several
@@ -490,12 +491,7 @@ pub(super) async fn get_acl(
 ) -> S3Result<S3Response<GetObjectAclOutput>> {
     let cx = context(&request)?;
     let input = request.input;
-    let get = GetObject {
-        at: convert::at(&input.bucket, &input.key).answer(&cx)?,
-        version: convert::version_ref(input.version_id.as_deref())?,
-        conditions: Conditions::default(),
-        range: None,
-    };
+    let get = plain_get(&cx, &input.bucket, &input.key, input.version_id.as_deref())?;
     let bucket = ops.store.bucket(&cx, &get.at.bucket, Action::GetBucketPolicy).await.answer(&cx)?;
     ops.store.head(&cx, get).await.answer(&cx)?;
     // the bucket's owner owns what is in it (S3 "bucket owner enforced")
@@ -515,10 +511,8 @@ pub(super) async fn put_acl(
 ) -> S3Result<S3Response<PutObjectAclOutput>> {
     let cx = context(&request)?;
     let input = request.input;
-    let at = convert::at(&input.bucket, &input.key).answer(&cx)?;
-    let version = convert::version_ref(input.version_id.as_deref())?;
-    ops.store.bucket(&cx, &at.bucket, Action::PutBucketPolicy).await.answer(&cx)?;
-    let get = GetObject { at, version, conditions: Conditions::default(), range: None };
+    let get = plain_get(&cx, &input.bucket, &input.key, input.version_id.as_deref())?;
+    ops.store.bucket(&cx, &get.at.bucket, Action::PutBucketPolicy).await.answer(&cx)?;
     ops.store.head(&cx, get).await.answer(&cx)?;
     if input.access_control_policy.is_some() {
         return Err(S3ErrorCode::AccessControlListNotSupported.into());
