@@ -61,7 +61,7 @@ test: check build ## everything: checks, unit tests, crashes, real clients (unde
 
 .PHONY: test-long
 test-long: build setup ## the same suites with many more rounds and larger objects (hours)
-	COFFRE_VENV="$(CURDIR)/$(VENV)" COFFRE_ROUNDS=500 COFFRE_LONG=1 $(CARGO) test $(FLAGS) --workspace -- --nocapture
+	COFFRE_VENV="$(CURDIR)/$(VENV)" COFFRE_LONG=1 $(CARGO) test $(FLAGS) --workspace -- --nocapture
 
 .PHONY: audit
 audit: setup ## known vulnerabilities, by a local copy of the advisory database: make audit DB=DIR

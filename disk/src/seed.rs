@@ -53,6 +53,13 @@ impl Random {
     }
 }
 
+/// How many rounds a proof makes: `COFFRE_ROUNDS`; else `long` when `COFFRE_LONG` is set (`make test-long`), `short`
+/// when not.
+pub fn rounds(short: u64, long: u64) -> u64 {
+    let asked = std::env::var("COFFRE_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
+    asked.unwrap_or(if std::env::var_os("COFFRE_LONG").is_some() { long } else { short })
+}
+
 /// The seed in `COFFRE_SEED`, else a new one.
 pub fn from_env() -> u64 {
     use std::hash::{BuildHasher, Hasher};

@@ -21,7 +21,7 @@ const IDLE_MAX: u64 = 150_000_000;
 
 #[test]
 fn a_large_upload_and_its_download_keep_memory_within_bounds() {
-    let gib = if std::env::var_os("COFFRE_LONG").is_some() { 10 } else { 1 };
+    let gib = if seed::is_long() { 10 } else { 1 };
     let parts = gib * (1 << 30) / PART;
     let folder = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(&folder.path().join("data"));

@@ -12,9 +12,15 @@ pub fn rng(test: &str) -> StdRng {
     StdRng::seed_from_u64(seed)
 }
 
-/// How many rounds a test makes: `COFFRE_ROUNDS`, or its own default.
-pub fn rounds(default: usize) -> usize {
+/// How many rounds a test makes: `COFFRE_ROUNDS`; else `long` in `make test-long`, `short` elsewhere.
+pub fn rounds(short: usize, long: usize) -> usize {
+    let default = if is_long() { long } else { short };
     std::env::var("COFFRE_ROUNDS").map_or(default, |text| text.parse().expect("COFFRE_ROUNDS is a number"))
+}
+
+/// `make test-long` runs.
+pub fn is_long() -> bool {
+    std::env::var_os("COFFRE_LONG").is_some()
 }
 
 /// Bytes that do not compress and differ by `tag`: the same tag and length give the same bytes.

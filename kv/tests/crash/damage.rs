@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use coffre_disk::power::PowerDisk;
-use coffre_disk::seed::Random;
+use coffre_disk::seed::{Random, rounds};
 use coffre_disk::{Disk, DiskFileExt, Open};
 use coffre_kv::Kv;
 use coffre_kv::embedded::Embedded;
@@ -15,9 +15,7 @@ use tempfile::TempDir;
 
 use crate::image::Image;
 use crate::oracle::{Death, Failure, Oracle, verify};
-use crate::setup::{
-    DEPTH, blocking, index_folder, model_dir, open, options, power_disk, rounds, seed, write,
-};
+use crate::setup::{DEPTH, blocking, index_folder, model_dir, open, options, power_disk, seed, write};
 
 const WRITERS: u64 = 2;
 /// Starts a supervisor needs at the most: one that stops itself, one that is right.
@@ -81,7 +79,7 @@ async fn turned_bits_in_the_index_lose_nothing() {
     let seed = seed("turned bits");
     let mut random = Random::new(seed);
     let (mut rebuilt, mut restarts, mut wrong) = (0, 0, Vec::new());
-    for round in 0..rounds(40) {
+    for round in 0..rounds(40, 500) {
         let mut case = Case::new(seed ^ round);
         let is_clean = round % 2 == 0;
         case.fill(is_clean, seed ^ round).await;

@@ -9,14 +9,13 @@ use std::sync::Arc;
 
 use coffre_disk::fault::{Fault, FaultDisk, Operation};
 use coffre_disk::power::PowerDisk;
+use coffre_disk::seed::rounds;
 use coffre_kv::Kv;
 use coffre_kv::embedded::Embedded;
 use tempfile::TempDir;
 
 use crate::oracle::{Death, Failure, Oracle, verify};
-use crate::setup::{
-    DEPTH, blocking, index_folder, model_dir, open, options, power_disk, rounds, seed, write,
-};
+use crate::setup::{DEPTH, blocking, index_folder, model_dir, open, options, power_disk, seed, write};
 
 const WRITERS: u64 = 2;
 
@@ -132,7 +131,7 @@ async fn round(
 /// One round for each n; the troubles take turns, another one first in each run.
 async fn every(of: &str, operation: Option<Operation>, troubles: &[Trouble]) {
     let seed = seed(of);
-    for n in 1..=rounds(200).max(200) {
+    for n in 1..=rounds(200, 400).max(200) {
         let turn = seed.wrapping_add(n);
         let trouble = match troubles[usize::try_from(turn % troubles.len() as u64).unwrap()] {
             Trouble::Fault(Fault::FreezeTorn(_)) => Trouble::Fault(Fault::FreezeTorn(seed ^ n)),

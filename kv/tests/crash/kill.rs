@@ -10,12 +10,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use coffre_disk::RealDisk;
-use coffre_disk::seed::Random;
+use coffre_disk::seed::{Random, rounds};
 use coffre_kv::embedded::Options;
 use coffre_kv::{Kv, Position};
 
 use crate::oracle::{Ack, Death, Failure, Oracle, send, verify};
-use crate::setup::{DEPTH, open, options, rounds, seed, write};
+use crate::setup::{DEPTH, open, options, seed, write};
 use crate::workload::Script;
 
 const WRITERS: u64 = 3;
@@ -174,7 +174,7 @@ async fn a_killed_writer_loses_nothing() {
     if let Some(dir) = std::env::var_os(CHILD) {
         return child(dir.into(), false).await;
     }
-    let (seed, rounds) = (seed("kills"), rounds(30));
+    let (seed, rounds) = (seed("kills"), rounds(30, 500));
     match kill_rounds("kill::a_killed_writer_loses_nothing", rounds, seed).await {
         Ok(commits) => {
             println!("{rounds} kills, {commits} commits, nothing lost");

@@ -8,16 +8,14 @@ use std::sync::Arc;
 
 use coffre_disk::fault::{Fault, FaultDisk};
 use coffre_disk::power::PowerDisk;
-use coffre_disk::seed::Random;
+use coffre_disk::seed::{Random, rounds};
 use coffre_kv::embedded::Embedded;
 use coffre_kv::{Kv, Wait};
 use tempfile::TempDir;
 
 use crate::image::Image;
 use crate::oracle::{Death, Failure, Oracle, Verified, send, verify};
-use crate::setup::{
-    DEPTH, blocking, index_folder, model_dir, open, options, power_disk, rounds, seed, write,
-};
+use crate::setup::{DEPTH, blocking, index_folder, model_dir, open, options, power_disk, seed, write};
 
 const WRITERS: u64 = 3;
 /// A new store after this many rounds on the same one.
@@ -148,7 +146,7 @@ impl Case {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_power_cut_loses_nothing_durable() {
-    let (seed, rounds) = (seed("power cuts"), rounds(48));
+    let (seed, rounds) = (seed("power cuts"), rounds(48, 500));
     let mut case = Case::new(seed);
     let (mut commits, mut commits_before) = (0, 0);
     for round in 0..rounds {

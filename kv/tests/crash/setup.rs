@@ -16,11 +16,6 @@ use crate::workload::Script;
 /// Most commits one writer has in flight.
 pub(crate) const DEPTH: u64 = 6;
 
-/// `COFFRE_ROUNDS`, else what a short run takes.
-pub(crate) fn rounds(short: u64) -> u64 {
-    std::env::var("COFFRE_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(short)
-}
-
 /// The seed of this run, told so that it can be given back.
 pub(crate) fn seed(of: &str) -> u64 {
     let seed = coffre_disk::seed::from_env();

@@ -19,8 +19,6 @@ use rig::Rig;
 
 /// Steps of one life.
 const STEPS: usize = 250;
-/// Lives of one test.
-const LIVES: u64 = 8;
 
 /// One life; what was wrong, and when.
 async fn live(seed: u64) -> Result<(), String> {
@@ -79,7 +77,7 @@ async fn live(seed: u64) -> Result<(), String> {
 #[tokio::test]
 async fn lives_are_as_the_model_says() {
     let first = seed::from_env();
-    for n in 0..LIVES {
+    for n in 0..seed::rounds(8, 200) {
         live(first.wrapping_add(n)).await.unwrap();
     }
 }

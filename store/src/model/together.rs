@@ -11,8 +11,6 @@ use crate::Store;
 use crate::error::{Error, Missing};
 use crate::object::Versioning;
 
-/// Rounds, for races are chance.
-const ROUNDS: u64 = 12;
 /// Clients, and what each does.
 const CLIENTS: u64 = 8;
 const OPERATIONS: usize = 60;
@@ -20,7 +18,7 @@ const OPERATIONS: usize = 60;
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn writers_at_few_keys_do_not_break_what_holds() {
     let first = seed::from_env();
-    for n in 0..ROUNDS {
+    for n in 0..seed::rounds(12, 300) {
         for versioning in [Versioning::Off, Versioning::Enabled, Versioning::Suspended] {
             writers(first.wrapping_add(n), versioning).await.unwrap();
         }

@@ -24,10 +24,6 @@ fn seed(of: &str) -> u64 {
     seed
 }
 
-fn rounds(short: u64) -> u64 {
-    std::env::var("COFFRE_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(short)
-}
-
 /// What ends a round.
 #[derive(Clone, Copy, Debug)]
 enum End {
@@ -76,7 +72,7 @@ async fn round(seed: u64, n: u64, fault: Fault, end: End) -> Result<(), String> 
 async fn a_store_that_froze_at_any_change_keeps_what_it_acknowledged() {
     let seed = seed("freeze");
     let changes = changes(seed).await;
-    let rounds = rounds(30);
+    let rounds = seed::rounds(30, 500);
     println!("{rounds} rounds over {changes} changes of the disk");
     let mut random = Random::new(seed);
     for round_number in 0..rounds {
