@@ -26,18 +26,16 @@ pub struct Daemon {
     rest: String,
 }
 
-/// Where the binary is: `COFFRE_BIN`, or beside the tests' own.
+/// Where the binary is: `COFFRE_BIN`, or beside this program; tests lie a folder below it.
 pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("COFFRE_BIN") {
         return path.into();
     }
-    let test = std::env::current_exe().unwrap();
-    let path = test.parent().and_then(Path::parent).unwrap().join("coffre");
-    assert!(
-        path.exists(),
-        "no daemon beside the tests: `cargo build -p coffre-daemon` (or `make build`) first"
-    );
-    path
+    let program = std::env::current_exe().unwrap();
+    let mut beside = program.ancestors().skip(1).take(2).map(|folder| folder.join("coffre"));
+    beside
+        .find(|path| path.is_file())
+        .expect("no daemon beside this program: `cargo build -p coffre-daemon` (or `make build`) first")
 }
 
 /// Waits until `look` finds something.

@@ -52,20 +52,36 @@ fn hmac(key: &[u8], data: &str) -> Vec<u8> {
     mac.finalize().into_bytes().to_vec()
 }
 
-impl Key {
-    fn scope(&self, stamp: &str) -> String {
-        format!("{}/{}/s3/aws4_request", &stamp[..8], self.region)
+/// A key made ready for one day: what a client that signs many requests keeps.
+#[derive(Clone)]
+pub struct Signer {
+    id: String,
+    scope: String,
+    /// Keyed, so that a signature costs no derivation.
+    mac: Hmac<Sha256>,
+}
+
+impl Signer {
+    /// Derives the signing key of the day `stamp` begins with.
+    pub fn new(key: &Key, stamp: &str) -> Self {
+        let day = hmac(format!("AWS4{}", key.secret).as_bytes(), &stamp[..8]);
+        let signing = hmac(&hmac(&hmac(&day, &key.region), "s3"), "aws4_request");
+        Self {
+            id: key.id.clone(),
+            scope: format!("{}/{}/s3/aws4_request", &stamp[..8], key.region),
+            mac: Hmac::new_from_slice(&signing).unwrap(),
+        }
     }
 
     fn signature(&self, stamp: &str, canonical: &str) -> String {
         let digest = hex::encode(Sha256::digest(canonical.as_bytes()));
-        let to_sign = format!("AWS4-HMAC-SHA256\n{stamp}\n{}\n{digest}", self.scope(stamp));
-        let day = hmac(format!("AWS4{}", self.secret).as_bytes(), &stamp[..8]);
-        let signing = hmac(&hmac(&hmac(&day, &self.region), "s3"), "aws4_request");
-        hex::encode(hmac(&signing, &to_sign))
+        let mut mac = self.mac.clone();
+        mac.update(format!("AWS4-HMAC-SHA256\n{stamp}\n{}\n{digest}", self.scope).as_bytes());
+        hex::encode(mac.finalize().into_bytes())
     }
 
     /// Adds `x-amz-date`, `x-amz-content-sha256` and `authorization` to the headers; all headers given are signed.
+    /// `stamp` is of the signer's day.
     pub fn sign(
         &self,
         method: &str,
@@ -73,10 +89,9 @@ impl Key {
         query: &[(String, String)],
         headers: &mut Vec<(String, String)>,
         payload: &str,
-        at: OffsetDateTime,
+        stamp: &str,
     ) {
-        let stamp = timestamp(at);
-        headers.push(("x-amz-date".into(), stamp.clone()));
+        headers.push(("x-amz-date".into(), stamp.into()));
         headers.push(("x-amz-content-sha256".into(), payload.into()));
         let mut sorted: Vec<_> =
             headers.iter().map(|(k, v)| (k.to_lowercase(), v.trim().to_owned())).collect();
@@ -88,15 +103,30 @@ impl Key {
             encode_path(path),
             canonical_query(query)
         );
-        let signature = self.signature(&stamp, &canonical);
-        let scope = self.scope(&stamp);
+        let signature = self.signature(stamp, &canonical);
         headers.push((
             "authorization".into(),
             format!(
-                "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={signature}",
-                self.id
+                "AWS4-HMAC-SHA256 Credential={}/{}, SignedHeaders={names}, Signature={signature}",
+                self.id, self.scope
             ),
         ));
+    }
+}
+
+impl Key {
+    /// [`Signer::sign`] once, at a time.
+    pub fn sign(
+        &self,
+        method: &str,
+        path: &str,
+        query: &[(String, String)],
+        headers: &mut Vec<(String, String)>,
+        payload: &str,
+        at: OffsetDateTime,
+    ) {
+        let stamp = timestamp(at);
+        Signer::new(self, &stamp).sign(method, path, query, headers, payload, &stamp);
     }
 
     /// The query of a presigned URL, in full.
@@ -110,16 +140,17 @@ impl Key {
         at: OffsetDateTime,
     ) -> String {
         let stamp = timestamp(at);
+        let signer = Signer::new(self, &stamp);
         let mut add = |k: &str, v: String| query.push((k.to_owned(), v));
         add("X-Amz-Algorithm", "AWS4-HMAC-SHA256".into());
-        add("X-Amz-Credential", format!("{}/{}", self.id, self.scope(&stamp)));
+        add("X-Amz-Credential", format!("{}/{}", signer.id, signer.scope));
         add("X-Amz-Date", stamp.clone());
         add("X-Amz-Expires", expires_s.to_string());
         add("X-Amz-SignedHeaders", "host".into());
         let canonical_query = canonical_query(&query);
         let canonical =
             format!("{method}\n{}\n{canonical_query}\nhost:{host}\n\nhost\n{UNSIGNED}", encode_path(path));
-        format!("{canonical_query}&X-Amz-Signature={}", self.signature(&stamp, &canonical))
+        format!("{canonical_query}&X-Amz-Signature={}", signer.signature(&stamp, &canonical))
     }
 }
 
