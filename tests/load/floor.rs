@@ -143,14 +143,22 @@ pub(crate) fn appends_per_s(folder: &Path, seconds: f64) -> Outcome<f64> {
     Ok(float(appended) / begin.elapsed().as_secs_f64())
 }
 
-/// MiB/s of one thread: SHA-256 alone; SHA-256, MD5 and CRC-64/NVME as a PUT wants them.
-pub(crate) fn hash_rates(seconds: f64) -> (f64, f64) {
+/// How fast one thread hashes.
+#[derive(Clone, Copy)]
+pub(crate) struct Hashing {
+    pub(crate) mib_per_s: f64,
+    /// The thread's own CPU, which neighbours do not change.
+    pub(crate) cpu_s_per_gib: f64,
+}
+
+/// SHA-256 alone; SHA-256, MD5 and CRC-64/NVME as a PUT wants them.
+pub(crate) fn hashing(seconds: f64) -> (Hashing, Hashing) {
     let piece: Vec<u8> = (0..HASH_PIECE_BYTES).map(|n| n.to_le_bytes()[0]).collect();
     let (mut sha256, mut also) = (Sha256::new(), Sha256::new());
     let mut md5 = Md5::new();
     let mut crc = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
-    let one = rate(seconds, || sha256.update(&piece));
-    let all = rate(seconds, || {
+    let one = hash(seconds, || sha256.update(&piece));
+    let all = hash(seconds, || {
         also.update(&piece);
         md5.update(&piece);
         crc.update(&piece);
@@ -159,11 +167,21 @@ pub(crate) fn hash_rates(seconds: f64) -> (f64, f64) {
     (one, all)
 }
 
-fn rate(seconds: f64, mut hash: impl FnMut()) -> f64 {
-    let (begin, mut pieces) = (Instant::now(), 0);
+fn hash(seconds: f64, mut hash: impl FnMut()) -> Hashing {
+    let (begin, cpu, mut pieces) = (Instant::now(), thread_cpu_s(), 0);
     while begin.elapsed().as_secs_f64() < seconds {
         hash();
         pieces += 1;
     }
-    float(pieces * HASH_PIECE_BYTES as u64) / f64::from(1 << 20) / begin.elapsed().as_secs_f64()
+    let mib = float(pieces * HASH_PIECE_BYTES as u64) / f64::from(1 << 20);
+    Hashing {
+        mib_per_s: mib / begin.elapsed().as_secs_f64(),
+        cpu_s_per_gib: (thread_cpu_s() - cpu) * 1024.0 / mib,
+    }
+}
+
+/// What this thread has run so far: the first field of its `schedstat`, in nanoseconds.
+fn thread_cpu_s() -> f64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    stat.split(' ').next().and_then(|ns| ns.parse().ok()).map_or(f64::NAN, |ns: u64| float(ns) / 1e9)
 }

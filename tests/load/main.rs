@@ -9,9 +9,9 @@
     reason = "figures go to standard output, progress to standard error"
 )]
 
+mod bounds;
 mod cases;
 mod floor;
-mod goals;
 mod http;
 mod measure;
 mod report;
@@ -35,6 +35,7 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 /// Measures the S3 door of Coffre.
 #[derive(Debug, Parser)]
 #[command(name = "coffre-load")]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 struct Arguments {
     /// Only cases whose name contains one of these (floor cases too)
     filter: Vec<String>,
@@ -129,11 +130,11 @@ fn measure_floor(
     let mut extent = extent;
     extent.seconds = extent.seconds.min(3.0);
     let seconds = extent.seconds;
-    let (sha256, hashes) = floor::hash_rates(seconds / 2.0);
+    let (sha256, hashes) = floor::hashing(seconds / 2.0);
     let rates = Rates {
-        appends_per_s: Some(floor::appends_per_s(folder, seconds)?),
-        sha256_mib_per_s: Some(sha256),
-        hashes_mib_per_s: Some(hashes),
+        appends: Some(floor::appends_per_s(folder, seconds)?),
+        sha256: Some(sha256),
+        hashes: Some(hashes),
     };
     let floor = Floor::start()?;
     let server = Server::new(Some(floor.pid()), None, None);

@@ -6,8 +6,9 @@ use std::path::Path;
 use coffre_tests::s3::now;
 use serde_json::{Value, json};
 
+use crate::bounds::bounds;
 use crate::cases::{APPENDS, CASES, HASHES};
-use crate::goals::goals;
+use crate::floor::Hashing;
 use crate::measure::{Measured, disk_of};
 
 /// All of a run.
@@ -25,9 +26,10 @@ pub(crate) struct Report {
 /// The floor's rates that are no HTTP.
 #[derive(Default)]
 pub(crate) struct Rates {
-    pub(crate) appends_per_s: Option<f64>,
-    pub(crate) sha256_mib_per_s: Option<f64>,
-    pub(crate) hashes_mib_per_s: Option<f64>,
+    /// A second.
+    pub(crate) appends: Option<f64>,
+    pub(crate) sha256: Option<Hashing>,
+    pub(crate) hashes: Option<Hashing>,
 }
 
 /// Where the run took place.
@@ -77,8 +79,6 @@ impl Machine {
 fn or_dash(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "-".into(), |value| format!("{value:.digits$}"))
 }
-
-const MIB: f64 = 1024.0 * 1024.0;
 
 /// The head of [`line`].
 pub(crate) fn head() -> String {
@@ -157,8 +157,8 @@ impl Report {
     fn ratio(&self, case: &Measured) -> Option<(f64, &'static str)> {
         let floor = CASES.iter().find(|one| one.name == case.name)?.floor?;
         let ratio = match floor {
-            APPENDS => case.rate() / self.rates.appends_per_s?,
-            HASHES => case.mib_per_s() / self.rates.hashes_mib_per_s?,
+            APPENDS => case.rate() / self.rates.appends?,
+            HASHES => case.mib_per_s() / self.rates.hashes?.mib_per_s,
             name if case.mib_per_s() > 100.0 => case.mib_per_s() / self.find(name)?.mib_per_s(),
             name => case.rate() / self.find(name)?.rate(),
         };
@@ -169,9 +169,12 @@ impl Report {
         let mut lines = vec![self.machine.describe(), String::new()];
         let mut rate =
             |what: &str, value: Option<f64>| lines.push(format!("{what:<52} {:>9}", or_dash(value, 0)));
-        rate("durable appends of 4 KiB, one at a time, a second", self.rates.appends_per_s);
-        rate("SHA-256 on one thread, MiB/s", self.rates.sha256_mib_per_s);
-        rate("SHA-256, MD5 and CRC-64/NVME on one thread, MiB/s", self.rates.hashes_mib_per_s);
+        rate("durable appends of 4 KiB, one at a time, a second", self.rates.appends);
+        rate("SHA-256 on one thread, MiB/s", self.rates.sha256.map(|hashing| hashing.mib_per_s));
+        rate(
+            "SHA-256, MD5 and CRC-64/NVME on one thread, MiB/s",
+            self.rates.hashes.map(|hashing| hashing.mib_per_s),
+        );
         let idle = self.idle_rss_anon.map(|bytes| crate::measure::float(bytes) / 1e6);
         rate("memory of the idle daemon (RssAnon), MB", idle);
         lines.push(String::new());
@@ -184,6 +187,7 @@ impl Report {
     }
 
     pub(crate) fn json(&self) -> Value {
+        let hashing = |hashing: Hashing| json!({"mib_per_s": hashing.mib_per_s, "cpu_s_per_gib": hashing.cpu_s_per_gib});
         let Machine { cpu, cores, memory_gib, kernel, disk, date, load, build } = &self.machine;
         json!({
             "machine": {
@@ -195,9 +199,9 @@ impl Report {
             "cases": self.cases.iter().map(case_json).collect::<Vec<_>>(),
             "floor": {
                 "cases": self.floor.iter().map(case_json).collect::<Vec<_>>(),
-                "appends_per_s": self.rates.appends_per_s,
-                "sha256_mib_per_s": self.rates.sha256_mib_per_s,
-                "sha256_md5_crc64nvme_mib_per_s": self.rates.hashes_mib_per_s,
+                "appends_per_s": self.rates.appends,
+                "sha256": self.rates.sha256.map(hashing),
+                "sha256_md5_crc64nvme": self.rates.hashes.map(hashing),
             },
         })
     }
@@ -215,24 +219,25 @@ impl Report {
             "| S3 door | measured | must | goal | p50 / p99 | of the floor |".into(),
             "|---|---|---|---|---|---|".into(),
         ];
-        for goal in goals(self.objects) {
-            let Some(case) = self.find(goal.case) else { continue };
-            let Some(value) = goal.figure.of(case) else { continue };
-            let mut measured = goal.figure.render(value);
-            if goal.must.is_some_and(|must| !goal.figure.keeps(value, must)) {
+        for line in bounds(self.objects) {
+            let Some(case) = self.find(line.case) else { continue };
+            let Some(value) = line.figure.of(case) else { continue };
+            let mut measured = line.figure.render(value);
+            if line.must.is_some_and(|must| !line.figure.keeps(value, must)) {
                 measured = format!("**{measured}**");
             }
-            let bound = |bound: Option<f64>| bound.map_or_else(|| "-".into(), |b| goal.figure.bound(b));
+            let bound =
+                |bound: Option<f64>| bound.map_or_else(|| "-".into(), |b| line.figure.render_bound(b));
             let (mut latency, mut floor) = (String::new(), String::new());
-            if goal.what != "its CPU" && goal.what != "its syncs" {
+            if line.what != "its CPU" && line.what != "its syncs" {
                 latency = format!("{:.2} / {:.2} ms", case.p50_s * 1e3, case.p99_s * 1e3);
                 floor = self.ratio(case).map(|(ratio, _)| format!("{ratio:.2}")).unwrap_or_default();
             }
             lines.push(format!(
                 "| {} | {measured} | {} | {} | {latency} | {floor} |",
-                goal.what,
-                bound(goal.must),
-                bound(goal.goal)
+                line.what,
+                bound(line.must),
+                bound(line.should)
             ));
         }
         if let Some(idle) = self.idle_rss_anon {
@@ -259,20 +264,22 @@ impl Report {
             ("hyper swallows 64 MiB, 4 at once", "floor-put-64m-c4"),
         ] {
             let Some(case) = self.find(name) else { continue };
-            let (rate, cpu) = if case.bytes / case.requests > MIB as u64 {
+            let (rate, cpu) = if case.bytes / case.requests > 1 << 20 {
                 (format!("{:.0} MiB/s", case.mib_per_s()), or_dash(case.cpu_s_per_gib(), 2) + " s/GiB")
             } else {
                 (format!("{:.0}/s", case.rate()), or_dash(case.cpu_us(), 0) + " µs")
             };
             lines.push(format!("| {what} | {rate} | {cpu} |"));
         }
-        for (what, value, unit) in [
-            ("4 KiB appended and `fdatasync`, one at a time", self.rates.appends_per_s, "/s"),
-            ("SHA-256, one thread", self.rates.sha256_mib_per_s, " MiB/s"),
-            ("SHA-256, MD5 and CRC-64/NVME, one thread", self.rates.hashes_mib_per_s, " MiB/s"),
+        if let Some(appends) = self.rates.appends {
+            lines.push(format!("| 4 KiB appended and `fdatasync`, one at a time | {appends:.0}/s | |"));
+        }
+        for (what, hashing) in [
+            ("SHA-256, one thread", self.rates.sha256),
+            ("SHA-256, MD5 and CRC-64/NVME, one thread", self.rates.hashes),
         ] {
-            if let Some(value) = value {
-                lines.push(format!("| {what} | {value:.0}{unit} | |"));
+            if let Some(Hashing { mib_per_s, cpu_s_per_gib }) = hashing {
+                lines.push(format!("| {what} | {mib_per_s:.0} MiB/s | {cpu_s_per_gib:.2} s/GiB |"));
             }
         }
         lines
