@@ -57,7 +57,7 @@ check: setup ## formatting, lints, documents, licences
 
 .PHONY: test
 test: check build ## everything: checks, unit tests, crashes, real clients (under 45 minutes on 2 cores)
-	COFFRE_VENV="$(CURDIR)/$(VENV)" $(CARGO) test $(FLAGS) --workspace
+	COFFRE_VENV="$(CURDIR)/$(VENV)" $(CARGO) test $(FLAGS) --workspace --no-fail-fast
 
 .PHONY: test-long
 test-long: build setup ## the same suites with many more rounds and larger objects (hours)

@@ -12,7 +12,7 @@ use crate::codec::keys;
 use crate::codec::object::{decode_bucket, decode_gone, decode_history, decode_version, encode_version};
 use crate::error::{Error, Missing, Result};
 use crate::name::{BucketName, ObjectKey, OrgId, VersionRef};
-use crate::object::{At, Bucket, HistoryEntry, ObjectIds, Version, Versioning};
+use crate::object::{At, Bucket, HistoryEntry, Identity, Version, Versioning};
 use crate::plan::{Parts, Placed, Plan, Standing, failed_key, names};
 use crate::scheme::Place;
 use crate::watch::Note;
@@ -264,17 +264,28 @@ impl Store {
         had: Option<&Version>,
         version: &mut Version,
     ) -> Result<()> {
-        version.ino = match had {
-            Some(had) => had.ino,
-            None => self.inner.inodes.next(self.inner.kv()).await?,
-        };
-        let none = ObjectIds::default();
-        version.ids = views::ids_at(bucket, key, had.map_or(&none, |had| &had.ids));
-        if views::needs_serial(bucket, key, &version.ids) {
-            version.ids.filing = Some(self.inner.filing_serials.next(self.inner.kv()).await?);
-        }
+        let identity = self.identity_at(bucket, key, had.map(Version::identity)).await?;
+        version.take_identity(bucket, key, identity);
         version.organisation = organisation_at(bucket, key);
         Ok(())
+    }
+
+    /// What an object at this key is known by: what it `had`, with what it lacks.
+    pub(crate) async fn identity_at(
+        &self,
+        bucket: &Bucket,
+        key: &ObjectKey,
+        had: Option<Identity>,
+    ) -> Result<Identity> {
+        let kv = self.inner.kv();
+        let mut identity = match had {
+            Some(had) => had,
+            None => Identity { ino: self.inner.inodes.next(kv).await?, filing: None },
+        };
+        if identity.filing.is_none() && views::needs_serial(bucket, key) {
+            identity.filing = Some(self.inner.filing_serials.next(kv).await?);
+        }
+        Ok(identity)
     }
 
     /// The time, for what becomes current now.

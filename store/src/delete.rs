@@ -159,7 +159,12 @@ impl Store {
         let named = standing.named.as_ref().and_then(|named| named.value.version());
         self.ask(cx, Action::DeleteObjectVersion, bucket, Some(key), head.or(named))?;
         decide_write(&one.conditions, key, standing.current())?;
-        Ok(match plan.remove(key, &standing, which) {
+        let new = if standing.needs_identity(which) {
+            Some(self.identity_at(bucket, key, None).await?)
+        } else {
+            None
+        };
+        Ok(match plan.remove(key, &standing, which, new) {
             None => (nothing, false),
             Some(entry) => {
                 let is_delete_marker = entry.version().is_none();
@@ -177,6 +182,7 @@ impl Store {
             sequence: 0,
             owner: cx.principal.user(),
             modified_ms: self.now_ms(),
+            identity: None,
             unknown: Vec::new(),
         }
     }

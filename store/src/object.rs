@@ -281,8 +281,20 @@ pub struct DeleteMarker {
     pub owner: Option<UserId>,
     /// When, ms since 1970.
     pub modified_ms: u64,
+    /// Whose place it took: what becomes current when it is removed is that file again. `None`: it was moved away.
+    pub identity: Option<Identity>,
     /// Fields of a newer format, kept as they are: tag and bytes.
     pub unknown: Vec<(u32, bytes::Bytes)>,
+}
+
+/// What makes an object the same file to who knows it by a number. It stays through overwrites and goes along when the
+/// object is renamed; no two current versions have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// As [`Version::ino`].
+    pub ino: u64,
+    /// As [`ObjectIds::filing`].
+    pub filing: Option<u64>,
 }
 
 /// One entry of a key's history.

@@ -8,6 +8,8 @@
 //! Invariants kept, and what the checks are for:
 //! - The head row is the entry with the highest sequence, unless that is a delete marker: then there is no head row.
 //! - A key has at most one `null` entry.
+//! - No two current versions have one identity (inode number, serial): it follows the key's current object, waits in
+//!   the delete marker that ended it, and goes along in a rename.
 //! - A key that has a history and no head has a `gone` row, which names the delete marker that is current.
 //! - Who changes a key checks the position of its head row, or that there is none and the position of its `gone` row,
 //!   or that there is neither; and whatever changes what is current writes one of the two. So two changes decided on
@@ -23,9 +25,9 @@ use crate::codec::keys;
 use crate::codec::object::{encode_gone, encode_history, encode_version};
 use crate::error::{Error, Result};
 use crate::name::{ObjectKey, OrgId, UploadId, UserId, VersionId, VersionRef};
-use crate::object::{BlobId, Bucket, DeleteMarker, HistoryEntry, Manifest, Version, Versioning};
+use crate::object::{BlobId, Bucket, DeleteMarker, HistoryEntry, Identity, Manifest, Version, Versioning};
 use crate::refs::NewBlob;
-use crate::{derived, refs, usage};
+use crate::{derived, refs, usage, views};
 
 /// A value and the position of its row.
 #[derive(Clone, Debug)]
@@ -66,10 +68,39 @@ impl Standing {
         }
     }
 
+    /// What the key's object is known by; `None`: there was none, or it has been moved away.
+    fn identity(&self) -> Option<Identity> {
+        match (&self.head, self.newest.first().map(|newest| &newest.value)) {
+            (Some(head), _) => Some(head.value.identity()),
+            (None, Some(HistoryEntry::DeleteMarker(marker))) => marker.identity,
+            (None, _) => None,
+        }
+    }
+
+    /// Whether removing this entry makes a version current whose identity has been moved away: it needs a new one.
+    pub(crate) fn needs_identity(&self, which: VersionRef) -> bool {
+        let is_top = self.head.is_none() && self.newest.first().is_some_and(|newest| newest.value.is(which));
+        let follows = self.newest.get(1).is_some_and(|next| next.value.version().is_some());
+        is_top && follows && self.identity().is_none()
+    }
+
     /// The number of the key's next entry: never the clock (design §2.1).
     fn next_sequence(&self) -> u64 {
         let newest = self.newest.first().map(|entry| entry.value.sequence());
         self.head.as_ref().map(|head| head.value.sequence).max(newest).unwrap_or(0) + 1
+    }
+}
+
+impl Version {
+    /// What the object is known by.
+    pub(crate) fn identity(&self) -> Identity {
+        Identity { ino: self.ino, filing: self.ids.filing }
+    }
+
+    /// Makes this the version of an object that is known by that, at this key.
+    pub(crate) fn take_identity(&mut self, bucket: &Bucket, key: &ObjectKey, identity: Identity) {
+        self.ino = identity.ino;
+        self.ids = views::ids_at(bucket, key, identity.filing);
     }
 }
 
@@ -203,6 +234,20 @@ impl Plan {
         &mut self,
         key: &ObjectKey,
         standing: &Standing,
+        marker: DeleteMarker,
+    ) -> Option<DeleteMarker> {
+        self.end(key, standing, DeleteMarker { identity: standing.identity(), ..marker })
+    }
+
+    /// The same for an object that goes on at another key, known by what it was known by here.
+    pub(crate) fn move_away(&mut self, key: &ObjectKey, standing: &Standing, marker: DeleteMarker) {
+        self.end(key, standing, DeleteMarker { identity: None, ..marker });
+    }
+
+    fn end(
+        &mut self,
+        key: &ObjectKey,
+        standing: &Standing,
         mut marker: DeleteMarker,
     ) -> Option<DeleteMarker> {
         self.guard_top(key, standing);
@@ -221,19 +266,21 @@ impl Plan {
         Some(marker)
     }
 
-    /// Removes one entry for good; the next newest becomes current. `None`: no such entry, nothing planned.
+    /// Removes one entry for good; the next newest becomes current, and the same file as what stood there. `None`: no
+    /// such entry, nothing planned. `new` is for [`Standing::needs_identity`].
     pub(crate) fn remove(
         &mut self,
         key: &ObjectKey,
         standing: &Standing,
         which: VersionRef,
+        new: Option<Identity>,
     ) -> Option<HistoryEntry> {
         if let Some(head) = standing.head.as_ref().filter(|h| names(which, h.value.id, h.value.is_null)) {
             let row = keys::head(self.bucket.id, key);
             self.checks.push(Check::At(row.clone(), head.position));
             self.leave(key, &head.value, true);
             self.release(&head.value);
-            match self.promote(key, standing.newest.first()) {
+            match self.promote(key, standing.newest.first(), Some(head.value.identity())) {
                 Top::Version => {}
                 Top::Marker(sequence) => {
                     self.writes.push(Write::Delete(row));
@@ -261,7 +308,7 @@ impl Plan {
         let is_newest = standing.newest.first().is_some_and(|e| e.value.sequence() == named.value.sequence());
         if is_newest {
             let gone = keys::gone(self.bucket.id, key);
-            let write = match self.promote(key, standing.newest.get(1)) {
+            let write = match self.promote(key, standing.newest.get(1), standing.identity().or(new)) {
                 Top::Marker(sequence) => Write::Put(gone, encode_gone(sequence)),
                 Top::Version | Top::Nothing => Write::Delete(gone),
             };
@@ -424,7 +471,12 @@ impl Plan {
 
     /// Makes the newest entry of the history current if it is a version. What it is, or that it is none, was
     /// decided on: so its position is checked either way.
-    fn promote(&mut self, key: &ObjectKey, next: Option<&Placed<HistoryEntry>>) -> Top {
+    fn promote(
+        &mut self,
+        key: &ObjectKey,
+        next: Option<&Placed<HistoryEntry>>,
+        identity: Option<Identity>,
+    ) -> Top {
         let Some(next) = next else { return Top::Nothing };
         let row = keys::version(self.bucket.id, key, next.value.sequence());
         self.checks.push(Check::At(row.clone(), next.position));
@@ -434,9 +486,13 @@ impl Plan {
             return Top::Nothing;
         }
         self.writes.push(Write::Delete(row));
-        self.writes.push(Write::Put(keys::head(self.bucket.id, key), encode_version(version)));
+        let mut current = version.clone();
+        if let Some(identity) = identity {
+            current.take_identity(&self.bucket, key, identity);
+        }
+        self.writes.push(Write::Put(keys::head(self.bucket.id, key), encode_version(&current)));
         self.leave(key, version, false);
-        self.enter(key, version, true);
+        self.enter(key, &current, true);
         Top::Version
     }
 

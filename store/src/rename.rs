@@ -56,7 +56,7 @@ impl Store {
                 arriving.attributes.label = None;
             }
             let mut plan = Plan::new(&bucket);
-            plan.delete(&from.key, &source, self.new_marker(cx));
+            plan.move_away(&from.key, &source, self.new_marker(cx));
             let arriving = plan.put(&to, &target, arriving, &[]);
             match self.commit(&from.bucket, plan, Some(&note)).await? {
                 Turn::Done(_) => return Ok(arriving),

@@ -97,12 +97,12 @@ pub(crate) fn lists(bucket: &Bucket, key: &ObjectKey, version: &Version) -> Vec<
     }
 }
 
-/// The ids of an object at this key: those it has, and those that stand in the key. Filing's serial number stays
+/// The ids of an object at this key: its serial number, and those that stand in the key. Filing's serial number stays
 /// with an object that leaves the scheme, so that it comes back as the same file.
-pub fn ids_at(bucket: &Bucket, key: &ObjectKey, had: &ObjectIds) -> ObjectIds {
+pub fn ids_at(bucket: &Bucket, key: &ObjectKey, filing: Option<u64>) -> ObjectIds {
     let place = bucket.place.and_then(|place| Place::parse(place, key));
     ObjectIds {
-        filing: had.filing,
+        filing,
         media: if let Some(Place::Media(place)) = &place { Some(place.file_id.into_bytes()) } else { None },
         company: if let Some(Place::Company(place)) = &place {
             Some(place.file_id.into_bytes())
@@ -112,10 +112,10 @@ pub fn ids_at(bucket: &Bucket, key: &ObjectKey, had: &ObjectIds) -> ObjectIds {
     }
 }
 
-/// Whether an object at this key needs a serial number and has none.
-pub fn needs_serial(bucket: &Bucket, key: &ObjectKey, had: &ObjectIds) -> bool {
+/// Whether an object at this key needs a serial number.
+pub fn needs_serial(bucket: &Bucket, key: &ObjectKey) -> bool {
     let place = bucket.place.filter(|place| *place == BuiltIn::Filing);
-    had.filing.is_none() && place.is_some_and(|place| Place::parse(place, key).is_some())
+    place.is_some_and(|place| Place::parse(place, key).is_some())
 }
 
 /// The MIME type that filing shows (contract D17): the declared one unless it says nothing, then the sniffed one.

@@ -11,8 +11,8 @@ use crate::digest::{Algorithm, Checksum, ChecksumKind, ETag, Sha256};
 use crate::error::Result;
 use crate::name::{BucketId, BucketName, OrgId, PartNumber, UploadId, UserId, VersionId};
 use crate::object::{
-    Attributes, BlobId, Bucket, BuiltIn, DeleteMarker, Digest, Extent, HistoryEntry, Manifest, ObjectIds,
-    PartSizes, Posix, Version, Versioning,
+    Attributes, BlobId, Bucket, BuiltIn, DeleteMarker, Digest, Extent, HistoryEntry, Identity, Manifest,
+    ObjectIds, PartSizes, Posix, Version, Versioning,
 };
 
 use super::corrupt;
@@ -186,6 +186,8 @@ pub(crate) fn encode_history(entry: &HistoryEntry) -> Bytes {
             w.put(tag::ID, &marker.id.0);
             w.put_unless_default(tag::IS_NULL, &marker.is_null);
             w.put(tag::SEQUENCE, &marker.sequence);
+            w.put_some(tag::INO, marker.identity.map(|identity| identity.ino).as_ref());
+            w.put_some(tag::FILING, marker.identity.and_then(|identity| identity.filing).as_ref());
             w.put_some(tag::OWNER, marker.owner.map(|u| u.0.into_bytes()).as_ref());
             w.put(tag::MODIFIED, &marker.modified_ms);
             w.put_unknown(&marker.unknown);
@@ -207,6 +209,10 @@ pub(crate) fn decode_history(record: &Bytes) -> Result<HistoryEntry> {
         sequence: r.need(tag::SEQUENCE)?,
         owner: r.take(tag::OWNER)?.map(|id| UserId(Uuid::from_bytes(id))),
         modified_ms: r.need(tag::MODIFIED)?,
+        identity: match (r.take(tag::INO)?, r.take(tag::FILING)?) {
+            (Some(ino), filing) => Some(Identity { ino, filing }),
+            (None, _) => None,
+        },
         unknown: Vec::new(),
     };
     Ok(HistoryEntry::DeleteMarker(DeleteMarker { unknown: r.unknown(), ..marker }))

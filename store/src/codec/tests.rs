@@ -16,8 +16,8 @@ use crate::digest::{Algorithm, Checksum, ChecksumKind, ETag, Sha256};
 use crate::error::Error;
 use crate::name::{BucketId, ObjectKey, OrgId, PartNumber, UploadId, UserId, VersionId};
 use crate::object::{
-    Attributes, BlobId, Bucket, BuiltIn, DeleteMarker, Digest, Extent, HistoryEntry, Manifest, ObjectIds,
-    PartSizes, Posix, Version, Versioning,
+    Attributes, BlobId, Bucket, BuiltIn, DeleteMarker, Digest, Extent, HistoryEntry, Identity, Manifest,
+    ObjectIds, PartSizes, Posix, Version, Versioning,
 };
 
 /// Records as they were first written: name, hex.
@@ -113,14 +113,18 @@ fn bucket() -> Bucket {
 
 #[test]
 fn golden_records_stay_as_they_are() {
-    let marker = HistoryEntry::DeleteMarker(DeleteMarker {
-        id: VersionId([9; 16]),
-        is_null: false,
-        sequence: 300,
-        owner: Some(UserId(Uuid::from_bytes([5; 16]))),
-        modified_ms: 1,
-        unknown: Vec::new(),
-    });
+    let marker = |identity| {
+        HistoryEntry::DeleteMarker(DeleteMarker {
+            id: VersionId([9; 16]),
+            is_null: false,
+            sequence: 300,
+            owner: Some(UserId(Uuid::from_bytes([5; 16]))),
+            modified_ms: 1,
+            identity,
+            unknown: Vec::new(),
+        })
+    };
+    let (ended, moved) = (marker(Some(Identity { ino: 70_000, filing: Some(7) })), marker(None));
     let page = [
         Extent { blob: BlobId::Parts(UploadId([8; 16])), offset: 1, len: 300 },
         Extent { blob: BlobId::Content(Sha256([2; 32])), offset: 0, len: 1 },
@@ -128,7 +132,8 @@ fn golden_records_stay_as_they_are() {
     let made = [
         ("version-plain", encode_version(&plain())),
         ("version-full", encode_version(&full())),
-        ("delete-marker", encode_history(&marker)),
+        ("delete-marker", encode_history(&ended)),
+        ("delete-marker-moved", encode_history(&moved)),
         ("bucket", encode_bucket(&bucket())),
         ("manifest-page", encode_page(&page)),
     ];
@@ -141,7 +146,8 @@ fn golden_records_stay_as_they_are() {
     let read = |name| Bytes::from(hex::decode(golden[name]).unwrap());
     assert_eq!(decode_version(&read("version-plain")).unwrap(), plain());
     assert_eq!(decode_version(&read("version-full")).unwrap(), full());
-    assert_eq!(decode_history(&read("delete-marker")).unwrap(), marker);
+    assert_eq!(decode_history(&read("delete-marker")).unwrap(), ended);
+    assert_eq!(decode_history(&read("delete-marker-moved")).unwrap(), moved);
     assert_eq!(decode_bucket(&read("bucket")).unwrap(), bucket());
     assert_eq!(decode_page(&read("manifest-page")).unwrap(), page);
 }

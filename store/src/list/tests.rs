@@ -75,6 +75,7 @@ fn entry(id: u128, sequence: u64, is_null: bool, is_marker: bool) -> HistoryEntr
             sequence,
             owner,
             modified_ms,
+            identity: None,
             unknown: Vec::new(),
         })
     } else {

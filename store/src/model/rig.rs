@@ -197,6 +197,7 @@ impl Rig {
     /// All entries of all keys, with their bytes.
     pub(super) async fn dump(&self, store: &Store) -> Result<Shown, String> {
         let mut shown = Shown { naive: Naive::default(), ids: BTreeMap::new() };
+        let (mut inodes, mut serials) = (BTreeMap::new(), BTreeMap::new());
         for (b, (bucket, spots)) in BUCKETS.iter().enumerate() {
             let bucket = store.find_bucket(&bucket.parse().unwrap()).await.unwrap().value;
             if bucket.versioning != crate::object::Versioning::Off {
@@ -205,6 +206,12 @@ impl Rig {
             for (k, _) in spots.iter().enumerate() {
                 let at = (b, k);
                 let entries = self.entries(&bucket, at).await;
+                if let Some(HistoryEntry::Version(current)) = entries.last() {
+                    let serial = current.ids.filing.and_then(|serial| serials.insert(serial, at));
+                    if let Some(other) = inodes.insert(current.ino, at).or(serial) {
+                        return Err(format!("{at:?} and {other:?} are one file"));
+                    }
+                }
                 let mut history = Vec::new();
                 for entry in &entries {
                     let content = match entry {

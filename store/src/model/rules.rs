@@ -238,6 +238,43 @@ async fn ids_of_filing_stay_with_the_file() {
 }
 
 #[tokio::test]
+async fn what_comes_back_is_the_same_file_unless_that_went_elsewhere() {
+    let (_rig, store) = opened().await;
+    let cx = somebody();
+    let versioning = Setting::Versioning(crate::object::Versioning::Enabled);
+    store.set_bucket(&crate::model::rig::cx(), &"files".parse().unwrap(), versioning).await.unwrap();
+    let (x, y) = (place((1, 0)), place((1, 1)));
+    let first = store.put(&cx, put_of(&x, b"one")).await.unwrap().version;
+    let second = store.put(&cx, put_of(&x, b"two")).await.unwrap().version;
+    let identity = (first.ino, first.ids.filing);
+    let delete = async |version: VersionId| {
+        store.delete(&cx, delete_of(&x, Some(VersionRef::Id(version)))).await.unwrap();
+        let found = head(&store, &x).await.unwrap().version;
+        (found.id, (found.ino, found.ids.filing))
+    };
+    // deleted and brought back
+    let marker = store.delete(&cx, delete_of(&x, None)).await.unwrap().version.unwrap();
+    let again = store.put(&cx, put_of(&x, b"three")).await.unwrap().version;
+    assert_ne!((again.ino, again.ids.filing), identity, "what is put where nothing is, is another file");
+    store.delete(&cx, delete_of(&x, Some(VersionRef::Id(again.id)))).await.unwrap();
+    assert_eq!(delete(marker).await, (second.id, identity));
+    // renamed, and what it left behind brought back: two files, whatever was deleted in between
+    let moved = store.rename(&cx, x.clone(), y.key.clone(), Replace::No).await.unwrap();
+    assert_eq!((moved.ino, moved.ids.filing), identity);
+    let deleted = store.delete(&cx, delete_of(&x, None)).await.unwrap().version.unwrap();
+    store.delete(&cx, delete_of(&x, Some(VersionRef::Id(deleted)))).await.unwrap();
+    let Err(Error::NotFound(Missing::DeleteMarker(_, marker))) = head(&store, &x).await else {
+        panic!("the rename left no marker");
+    };
+    let (back, other) = delete(marker).await;
+    assert_eq!(back, second.id);
+    assert!(other.0 != identity.0 && other.1.is_some() && other.1 != identity.1, "{other:?}");
+    // the version below takes the place of the one above
+    assert_eq!(delete(second.id).await, (first.id, other));
+    sound(&store).await;
+}
+
+#[tokio::test]
 async fn copies_share_bytes_and_compute_what_is_asked() {
     let (_rig, store) = opened().await;
     let (a, b) = (place((0, 0)), place((2, 0)));

@@ -110,17 +110,15 @@ fn a_list_is_a_scan_newest_first() {
 
 #[test]
 fn ids_come_from_the_key_and_serials_stay() {
-    let had = ObjectIds { filing: Some(4), media: Some([9; 16]), company: None };
-    let media = ids_at(&built_in(BuiltIn::Media), &key(&format!("{A}/u/{B}/a")), &had);
+    let media = ids_at(&built_in(BuiltIn::Media), &key(&format!("{A}/u/{B}/a")), Some(4));
     let id = Uuid::parse_str(B).unwrap().into_bytes();
     assert_eq!(media, ObjectIds { filing: Some(4), media: Some(id), company: None });
-    let company = ids_at(&built_in(BuiltIn::Companies), &key(&format!("{A}/{B}/a")), &had);
+    let company = ids_at(&built_in(BuiltIn::Companies), &key(&format!("{A}/{B}/a")), Some(4));
     assert_eq!(company, ObjectIds { filing: Some(4), media: None, company: Some(id) });
     let filing = built_in(BuiltIn::Filing);
-    assert!(needs_serial(&filing, &key("general/devis/a"), &ObjectIds::default()));
-    assert!(!needs_serial(&filing, &key("general/devis/a"), &had));
-    assert!(!needs_serial(&filing, &key("general/a"), &ObjectIds::default()));
-    assert!(!needs_serial(&built_in(BuiltIn::Media), &key("general/devis/a"), &ObjectIds::default()));
+    assert!(needs_serial(&filing, &key("general/devis/a")));
+    assert!(!needs_serial(&filing, &key("general/a")));
+    assert!(!needs_serial(&built_in(BuiltIn::Media), &key("general/devis/a")));
 }
 
 #[test]
