@@ -63,16 +63,17 @@ test: check build ## everything: checks, unit tests, crashes, real clients (unde
 test-long: build setup ## the same suites with many more rounds and larger objects (hours)
 	COFFRE_VENV="$(CURDIR)/$(VENV)" COFFRE_LONG=1 $(CARGO) test $(FLAGS) --workspace -- --nocapture
 
-# What `make bench` builds (PROFILE=dev takes what `make test` has built), and what it tells `coffre-load`.
+# What `make bench` builds (PROFILE=dev takes what `make test` has built), and what it tells both programs.
 PROFILE ?= release
-LOAD ?= --markdown
-BENCH_DIR = $${CARGO_TARGET_DIR:-target}/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+BENCH ?= --markdown
+OUT = $${CARGO_TARGET_DIR:-target}/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 
 .PHONY: bench
-bench: ## figures of the S3 door beside a floor (8 minutes): LOAD="--quick" in 2; LOAD=--help tells the rest
+bench: ## figures of the store and of the S3 door beside a floor (10 minutes; BENCH=--quick: 3)
 	$(call install,$(NEED_BUILD))
 	$(CARGO) build $(FLAGS) --profile $(PROFILE) --workspace --bins
-	$(BENCH_DIR)/coffre-load $(LOAD)
+	$(CARGO) bench $(FLAGS) --profile $(PROFILE) --workspace --bench store -- $(BENCH)
+	$(OUT)/coffre-load $(BENCH)
 
 .PHONY: audit
 audit: setup ## known vulnerabilities, by a local copy of the advisory database: make audit DB=DIR

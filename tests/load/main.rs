@@ -130,10 +130,11 @@ fn measure_floor(
     let mut extent = extent;
     extent.seconds = extent.seconds.min(3.0);
     let seconds = extent.seconds;
-    let (sha256, hashes) = floor::hashing(seconds / 2.0);
+    let [sha256, md5, hashes] = floor::hashing(seconds / 3.0);
     let rates = Rates {
         appends: Some(floor::appends_per_s(folder, seconds)?),
         sha256: Some(sha256),
+        md5: Some(md5),
         hashes: Some(hashes),
     };
     let floor = Floor::start()?;

@@ -29,6 +29,7 @@ pub(crate) struct Rates {
     /// A second.
     pub(crate) appends: Option<f64>,
     pub(crate) sha256: Option<Hashing>,
+    pub(crate) md5: Option<Hashing>,
     pub(crate) hashes: Option<Hashing>,
 }
 
@@ -201,6 +202,7 @@ impl Report {
                 "cases": self.floor.iter().map(case_json).collect::<Vec<_>>(),
                 "appends_per_s": self.rates.appends,
                 "sha256": self.rates.sha256.map(hashing),
+                "md5": self.rates.md5.map(hashing),
                 "sha256_md5_crc64nvme": self.rates.hashes.map(hashing),
             },
         })
@@ -276,6 +278,7 @@ impl Report {
         }
         for (what, hashing) in [
             ("SHA-256, one thread", self.rates.sha256),
+            ("MD5, one thread", self.rates.md5),
             ("SHA-256, MD5 and CRC-64/NVME, one thread", self.rates.hashes),
         ] {
             if let Some(Hashing { mib_per_s, cpu_s_per_gib }) = hashing {
