@@ -11,7 +11,7 @@ use coffre_store::condition::{Conditions, ETagCondition, RangeRequest};
 use coffre_store::digest::ETag;
 use coffre_store::object::{At, Version, Versioning};
 use coffre_store::{Error, PartNumber, UserId, VersionId, VersionRef};
-use http::{HeaderName, HeaderValue, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use s3s::dto;
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
@@ -147,12 +147,22 @@ pub(crate) fn part_number(number: i32) -> S3Result<PartNumber> {
     })
 }
 
-/// A copy's source.
-pub(crate) fn copy_source(source: &dto::CopySource) -> S3Result<(At, Option<VersionRef>)> {
-    let dto::CopySource::Bucket { bucket, key, version_id } = source else {
+/// A copy's source. S3 reads this header as it reads a form, where `+` is a space and `%2B` a plus: s5cmd writes spaces
+/// so, and whoever has to copy a key with a plus encodes it. s3s decodes percent signs only.
+pub(crate) fn copy_source(
+    headers: &HeaderMap,
+    parsed: &dto::CopySource,
+) -> S3Result<(At, Option<VersionRef>)> {
+    let invalid = || s3_error!(InvalidArgument, "Invalid copy source");
+    let text = headers.get("x-amz-copy-source").and_then(|value| value.to_str().ok());
+    let spaced = match text.filter(|text| text.contains('+')) {
+        Some(text) => Some(dto::CopySource::parse(&text.replace('+', "%20")).map_err(|_| invalid())?),
+        None => None,
+    };
+    let dto::CopySource::Bucket { bucket, key, version_id } = spaced.as_ref().unwrap_or(parsed) else {
         return Err(s3_error!(NotImplemented, "Access points are not supported"));
     };
-    let at = at(bucket, key).map_err(|_| s3_error!(InvalidArgument, "Invalid copy source"))?;
+    let at = at(bucket, key).map_err(|_| invalid())?;
     Ok((at, version_ref(version_id.as_deref())?))
 }
 

@@ -93,7 +93,7 @@ pub(super) async fn copy_part(
     if input.sse_customer_algorithm.is_some() || input.copy_source_sse_customer_algorithm.is_some() {
         return Err(s3_error!(NotImplemented, "Server-side encryption is not implemented"));
     }
-    let (source, source_version) = convert::copy_source(&input.copy_source)?;
+    let (source, source_version) = convert::copy_source(&request.headers, &input.copy_source)?;
     let copy = CopyPart {
         at: convert::at(&input.bucket, &input.key).answer(&cx)?,
         upload: upload_id(&cx, &input.upload_id)?,

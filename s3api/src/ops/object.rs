@@ -235,7 +235,7 @@ pub(super) async fn copy(
     let cx = context(&request)?;
     let mut input = request.input;
     refuse_unsupported!(input);
-    let (source, source_version) = convert::copy_source(&input.copy_source)?;
+    let (source, source_version) = convert::copy_source(&request.headers, &input.copy_source)?;
     let replaces = match input.metadata_directive.as_ref().map(MetadataDirective::as_str) {
         None | Some(MetadataDirective::COPY) => false,
         Some(MetadataDirective::REPLACE) => true,

@@ -280,6 +280,23 @@ async fn copies() {
 }
 
 #[tokio::test]
+async fn a_plus_in_a_copys_source_is_a_space() {
+    let world = world().await;
+    world.ok(put("a%20b", "space")).await;
+    world.ok(put("a%2Bb", "plus")).await;
+    let upload = world.ok(Call::new("POST", "/alpha/p").query("uploads", "")).await.xml("UploadId").unwrap();
+    for (source, expected) in [("/alpha/a+b", "space"), ("alpha/a%20b", "space"), ("/alpha/a%2Bb", "plus")] {
+        let copy = put("copy", "").header("x-amz-copy-source", source);
+        world.ok(copy).await;
+        assert_eq!(world.ok(get("copy")).await.text(), expected, "{source}");
+        let part = Call::new("PUT", "/alpha/p").query("partNumber", "1").query("uploadId", &upload);
+        let part = world.ok(part.header("x-amz-copy-source", source)).await;
+        let etag = world.ok(head("copy")).await.header("etag").unwrap().to_owned();
+        assert_eq!(part.xml("ETag"), Some(etag), "{source}");
+    }
+}
+
+#[tokio::test]
 async fn deleting_many() {
     let world = world().await;
     for key in ["a", "b", "c"] {
