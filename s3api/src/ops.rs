@@ -10,7 +10,7 @@ mod object;
 mod settings;
 
 use coffre_store::Store;
-use s3s::dto::{Grant, Grantee, Owner, Permission, Type};
+use s3s::dto::{AccessControlPolicy, Grant, Grantee, Owner, Permission, Type};
 use s3s::{S3, S3Request, S3Response, S3Result};
 
 /// What the operations stand on.
@@ -133,6 +133,20 @@ fn refuse_acl(acl: Option<&str>) -> S3Result<()> {
         None | Some("private" | "bucket-owner-full-control" | "bucket-owner-read") => Ok(()),
         Some(_) => Err(s3s::s3_error!(AccessControlListNotSupported)),
     }
+}
+
+/// An ACL sent as a document is taken when it is the one that [`owner_grant`] shows: s3cmd reads a source's and writes it
+/// to the copy, and so do others that restore what they have saved. Any other would be a grant that is not kept.
+fn refuse_policy(policy: Option<&AccessControlPolicy>, owner: &Owner) -> S3Result<()> {
+    let Some(policy) = policy else { return Ok(()) };
+    let says_owner = policy.owner.as_ref().is_none_or(|named| named.id == owner.id);
+    let grants_owner = match policy.grants.as_deref() {
+        Some([Grant { grantee: Some(grantee), permission: Some(permission) }]) => {
+            grantee.id == owner.id && permission.as_str() == Permission::FULL_CONTROL
+        }
+        _ => false,
+    };
+    if says_owner && grants_owner { Ok(()) } else { Err(s3s::s3_error!(AccessControlListNotSupported)) }
 }
 
 /// The ACL that ownership amounts to.

@@ -19,7 +19,7 @@ use s3s::dto::{
 };
 use s3s::{S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
-use super::{Ops, owner_grant, refuse_acl, refuse_unsupported};
+use super::{Ops, owner_grant, refuse_acl, refuse_policy, refuse_unsupported};
 use crate::access::context;
 use crate::body;
 use crate::convert::{self, attributes, checksum};
@@ -512,11 +512,9 @@ pub(super) async fn put_acl(
     let cx = context(&request)?;
     let input = request.input;
     let get = plain_get(&cx, &input.bucket, &input.key, input.version_id.as_deref())?;
-    ops.store.bucket(&cx, &get.at.bucket, Action::PutBucketPolicy).await.answer(&cx)?;
+    let bucket = ops.store.bucket(&cx, &get.at.bucket, Action::PutBucketPolicy).await.answer(&cx)?;
     ops.store.head(&cx, get).await.answer(&cx)?;
-    if input.access_control_policy.is_some() {
-        return Err(S3ErrorCode::AccessControlListNotSupported.into());
-    }
+    refuse_policy(input.access_control_policy.as_ref(), &convert::owner(bucket.owner))?;
     refuse_acl(input.acl.as_ref().map(ObjectCannedACL::as_str))?;
     Ok(S3Response::new(PutObjectAclOutput::default()))
 }

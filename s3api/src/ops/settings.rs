@@ -27,7 +27,7 @@ use s3s::dto::{
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
-use super::{Ops, owner_grant, refuse_acl};
+use super::{Ops, owner_grant, refuse_acl, refuse_policy};
 use crate::access::context;
 use crate::convert;
 use crate::error::Answer as _;
@@ -217,10 +217,8 @@ pub(super) async fn put_acl(
 ) -> S3Result<S3Response<PutBucketAclOutput>> {
     let cx = context(&request)?;
     let input = request.input;
-    bucket(ops, &cx, &input.bucket, Action::PutBucketPolicy).await?;
-    if input.access_control_policy.is_some() {
-        return Err(S3ErrorCode::AccessControlListNotSupported.into());
-    }
+    let found = bucket(ops, &cx, &input.bucket, Action::PutBucketPolicy).await?;
+    refuse_policy(input.access_control_policy.as_ref(), &convert::owner(found.owner))?;
     refuse_acl(input.acl.as_ref().map(BucketCannedACL::as_str))?;
     Ok(S3Response::new(PutBucketAclOutput::default()))
 }

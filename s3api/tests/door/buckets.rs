@@ -178,6 +178,20 @@ async fn settings_that_are_not_there_yet() {
         world.ok(private).await;
         let public = Call::new("PUT", path).query("acl", "").header("x-amz-acl", "public-read");
         assert_eq!(world.alice(public).await.verdict(), "400 AccessControlListNotSupported");
+        // what was read may be written back; nothing else, in a document as in a header
+        let write = |document: &str| Call::new("PUT", path).query("acl", "").body(document);
+        world.ok(write(&acl.text())).await;
+        let others = [
+            acl.text().replace(&owner, &world.bob.id.to_string()),
+            acl.text().replace("FULL_CONTROL", "READ"),
+            acl.text().replacen(&owner, &world.bob.id.to_string(), 1),
+            "<AccessControlPolicy><AccessControlList/></AccessControlPolicy>".to_owned(),
+        ];
+        for other in &others {
+            let verdict = world.alice(write(other)).await.verdict();
+            assert_eq!(verdict, "400 AccessControlListNotSupported", "{path} {other}");
+        }
+        assert_eq!(world.bob(write(&others[0])).await.status, 403);
     }
     let cells = [
         ("cors", "404 NoSuchCORSConfiguration"),
