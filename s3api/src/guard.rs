@@ -12,6 +12,7 @@ use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use percent_encoding::percent_decode_str;
+use s3s::region::Region;
 use s3s::{S3Error, S3ErrorCode};
 
 /// Longest life of a presigned URL, seconds: 7 days (S3, contract D37).
@@ -40,14 +41,22 @@ pub(crate) enum Refusal {
     LongPresigned,
     /// A form that does not say its length would be held in memory.
     FormWithoutLength,
+    /// Signed for what is no region's name. AWS names the region it expects and clients sign again, as s3cmd does, which
+    /// begins with `US`.
+    NoRegion,
     /// A chunk-framed body that nothing would unframe: only header-signed requests have their frames checked.
     FramedUnsigned,
 }
 
 impl Refusal {
     /// As S3 says it.
-    pub(crate) fn answer(self) -> S3Error {
+    pub(crate) fn answer(self, region: &str) -> S3Error {
         let (code, message) = match self {
+            Self::NoRegion => {
+                let message =
+                    format!("The authorization header is malformed; the region is wrong; expecting '{region}'");
+                return S3Error::with_message(S3ErrorCode::AuthorizationHeaderMalformed, message);
+            }
             Self::UnsignedHeader => {
                 (S3ErrorCode::AccessDenied, "There were headers present in the request which were not signed")
             }
@@ -95,6 +104,13 @@ pub(crate) fn inspect(head: &Parts) -> Result<(), Refusal> {
     }
     if is_framed(&head.headers) && (header.is_none() || !is_streaming(&head.headers)) {
         return Err(Refusal::FramedUnsigned);
+    }
+    let credential = match header {
+        Some(header) => field(header, "Credential="),
+        None => query.get("X-Amz-Credential"),
+    };
+    if credential.and_then(region).is_some_and(|name| !name.is_empty() && Region::new(name.into()).is_err()) {
+        return Err(Refusal::NoRegion);
     }
     match (header, is_presigned) {
         (Some(_), true) => Err(Refusal::TwoSignatures),
@@ -163,8 +179,17 @@ fn authorization(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
 
 /// The `SignedHeaders` of an `Authorization: AWS4-HMAC-SHA256 …` header; `None`: it is not one, s3s refuses it.
 fn signed_headers(authorization: &str) -> Option<&str> {
+    field(authorization, "SignedHeaders=")
+}
+
+fn field<'a>(authorization: &'a str, name: &str) -> Option<&'a str> {
     let fields = authorization.split_once(' ').map(|(_, fields)| fields)?;
-    fields.split(',').find_map(|field| field.trim().strip_prefix("SignedHeaders="))
+    fields.split(',').find_map(|field| field.trim().strip_prefix(name))
+}
+
+/// The region of `KEY/DATE/REGION/SERVICE/aws4_request`.
+fn region(credential: &str) -> Option<&str> {
+    credential.rsplit('/').nth(2)
 }
 
 fn names(signed: &str) -> impl Iterator<Item = &str> {
@@ -255,6 +280,11 @@ mod tests {
         );
         check("GET", "/b/k", &[("authorization", "é")], Err(Refusal::UnreadableAuthorization));
         check("GET", "/b/k", &[("authorization", "AWS K:sig=")], Err(Refusal::SigV2));
+        for region in ["US", "eu west"] {
+            let auth = AUTH.replace("us-east-1", region);
+            check("GET", "/b/k", &[("authorization", &auth)], Err(Refusal::NoRegion));
+        }
+        check("GET", "/b/k", &[("authorization", &AUTH.replace("us-east-1", "elsewhere-9"))], ok);
         // not SigV4 at all: nothing counts as signed
         check("GET", "/b/k", &[("authorization", "Bearer x")], Err(Refusal::UnsignedHost));
     }

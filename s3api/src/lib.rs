@@ -35,6 +35,7 @@ use tracing::Instrument as _;
 
 use crate::access::{Access, Arrival};
 use crate::body::{BODY_IDLE, Timed};
+use crate::guard::Refusal;
 
 /// Largest chunk of a signed chunked upload, bytes. s3s holds a whole one before it checks it; clients send 64 KiB to
 /// 1 MiB, and ten of these together stay within contract D38.
@@ -104,14 +105,14 @@ pub fn log_directive() -> &'static str {
 
 fn assemble(options: Options, is_guarded: bool) -> Result<S3Door, Error> {
     let Options { store, identity, region, domains, clock, ids } = options;
-    let mut builder = S3ServiceBuilder::new(ops::Ops { store: store.clone(), region });
+    let mut builder = S3ServiceBuilder::new(ops::Ops { store: store.clone(), region: region.clone() });
     builder.set_auth(auth::Keys { identity: identity.clone() });
     builder.set_access(Access { identity, store });
     builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config()))));
     if !domains.is_empty() {
         builder.set_host(host::Domains::new(domains)?);
     }
-    Ok(S3Door { shared: Arc::new(Shared { service: builder.build(), clock, ids, is_guarded }) })
+    Ok(S3Door { shared: Arc::new(Shared { service: builder.build(), region, clock, ids, is_guarded }) })
 }
 
 fn config() -> S3Config {
@@ -141,6 +142,7 @@ pub struct S3Door {
 
 struct Shared {
     service: S3Service,
+    region: String,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
     is_guarded: bool,
@@ -218,8 +220,8 @@ impl Shared {
         let is_head = head.method == Method::HEAD;
         let request_id = Arc::clone(&arrival.request_id);
         let operation = Arc::clone(&arrival.operation);
-        let mut response = if let Err(refused) = self.guard(&mut head) {
-            render(refused, &request_id)?
+        let mut response = if let Err(refusal) = self.guard(&mut head) {
+            self.refuse(refusal, &request_id)?
         } else {
             head.extensions.insert(arrival);
             let request = Request::from_parts(head, Body::http_body_unsync(Timed::new(body, BODY_IDLE)));
@@ -242,13 +244,31 @@ impl Shared {
         Ok(response)
     }
 
-    fn guard(&self, head: &mut Parts) -> Result<(), S3Error> {
+    fn guard(&self, head: &mut Parts) -> Result<(), Refusal> {
         if !self.is_guarded {
             return Ok(());
         }
-        guard::inspect(head).map_err(guard::Refusal::answer)?;
+        guard::inspect(head)?;
         guard::drop_foreign_range(head);
         Ok(())
+    }
+
+    fn refuse(&self, refusal: Refusal, request_id: &str) -> Result<Response<Body>, HttpError> {
+        let mut response = render(refusal.answer(&self.region), request_id)?;
+        if refusal == Refusal::NoRegion {
+            name_region(&mut response, &self.region);
+        }
+        Ok(response)
+    }
+}
+
+/// S3 says in an element of its own which region to sign for; s3s's errors have no such element. The configuration holds
+/// the region to letters that XML needs no escape for.
+fn name_region(response: &mut Response<Body>, region: &str) {
+    const END: &str = "</Error>";
+    let document = response.body().bytes().and_then(|bytes| String::from_utf8(bytes.into()).ok());
+    if let Some(document) = document.and_then(|text| text.strip_suffix(END).map(str::to_owned)) {
+        *response.body_mut() = Body::from(format!("{document}<Region>{region}</Region>{END}"));
     }
 }
 

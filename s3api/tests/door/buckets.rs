@@ -220,3 +220,22 @@ async fn settings_that_are_not_there_yet() {
     let put = Call::new("PUT", "/alpha").query("cors", "").body("<CORSConfiguration></CORSConfiguration>");
     assert!(world.alice(put).await.status >= 400, "a rule that is not kept is not acknowledged");
 }
+
+/// What is no region's name is answered with the one to sign for: s3cmd begins with `US` and signs again.
+#[tokio::test]
+async fn a_region_that_is_none_is_answered_with_the_right_one() {
+    let world = World::new().await;
+    for signed in [
+        world.signer(&world.alice).header(Call::new("GET", "/")),
+        world.signer(&world.alice).presign(Call::new("GET", "/"), 60),
+    ] {
+        let mut call = signed;
+        for (_, value) in call.headers.iter_mut().chain(&mut call.query) {
+            *value = value.replace("/us-east-1/", "/US/");
+        }
+        let answer = call.send(world.address).await;
+        assert_eq!(answer.verdict(), "400 AuthorizationHeaderMalformed");
+        assert_eq!(answer.xml("Region").as_deref(), Some("us-east-1"), "{}", answer.text());
+        assert!(answer.xml("RequestId").is_some() && answer.text().ends_with("</Region></Error>"));
+    }
+}
