@@ -14,8 +14,10 @@ VENV := .venv
 
 # Each as `command:package`: installed only when the command is missing.
 NEED_BUILD := cc:gcc make:make
-NEED_TEST := $(NEED_BUILD) curl:curl python3:python3 /usr/bin/aws:awscli rclone:rclone mkfs.ext4:e2fsprogs losetup:mount
+NEED_TEST := $(NEED_BUILD) curl:curl python3:python3 /usr/bin/aws:awscli rclone:rclone restic:restic s3fs:s3fs \
+  node:nodejs npm:npm mkfs.ext4:e2fsprogs losetup:mount
 PYTHON_PACKAGES := tests/clients/requirements.txt
+NODE_PACKAGES := tests/clients/node
 
 define install
 	@missing=(); for need in $(1); do \
@@ -47,6 +49,10 @@ setup: ## install the clients that the tests use
 	  $(SUDO) apt-get install -y -qq --no-install-recommends python3-venv >/dev/null; }
 	@[ -x $(VENV)/bin/pip ] || python3 -m venv $(VENV)
 	@$(VENV)/bin/pip install -q --disable-pip-version-check -r $(PYTHON_PACKAGES)
+	@node -e 'process.exit(+(process.versions.node.split(".")[0] < 20))' || { \
+	  echo "the AWS SDK for JavaScript needs Node 20 or later; this is $$(node --version)"; exit 1; }
+	@cd $(NODE_PACKAGES); [ node_modules/.package-lock.json -nt package-lock.json ] || \
+	  npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
 
 .PHONY: check
 check: setup ## formatting, lints, documents, licences

@@ -1,11 +1,20 @@
 //! Real clients, untouched, against a started daemon: the same bytes come out as went in, by SHA-256 (contract §3).
 //!
 //! A client that is missing fails its test; `make setup` installs them all.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by a panic")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test fails by a panic, and tells its cases, and what it could not end, on stderr"
+)]
 
 mod aws_cli;
-mod boto3;
 mod rclone;
+mod restic;
+mod s3cmd;
+mod s3fs;
+mod s5cmd;
+mod suites;
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
@@ -13,6 +22,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use coffre_tests::daemon::Daemon;
+use coffre_tests::s3::elements;
+use percent_encoding::percent_decode_str;
 use sha2::{Digest, Sha256};
 
 /// Where `make setup` has put the Python clients.
@@ -83,6 +94,45 @@ fn tree(root: &Path) -> Vec<(String, String)> {
     }
     found.sort();
     found
+}
+
+/// Names that clients encode in different ways, with sizes on both sides of where a way of sending or storing begins.
+const SAMPLES: [(&str, usize); 11] = [
+    ("empty", 0),
+    ("one", 1),
+    ("sp ace", 4096),
+    ("plus+plus", 4097),
+    ("per%2Fcent%", 70_000),
+    ("été 字🎉", 128 * 1024 + 1),
+    ("a&b=c?d#e", 12),
+    ("q'uote", 3),
+    ("til~de!(x)", 5),
+    ("five", 5 << 20),
+    ("large", 23 * (1 << 20) + 17),
+];
+
+/// A folder with a file of each sample.
+fn samples(root: &Path) {
+    fs::create_dir_all(root).unwrap();
+    for (tag, (name, len)) in (1..).zip(SAMPLES) {
+        write_file(&root.join(name), tag, len);
+    }
+}
+
+/// Every key of a bucket, as the daemon tells it without the client.
+fn keys(daemon: &Daemon, bucket: &str) -> Vec<String> {
+    let (admin, path) = (daemon.admin(), format!("/{bucket}"));
+    let mut found: Vec<String> = Vec::new();
+    loop {
+        let after = found.last().map_or("", String::as_str);
+        let query = [("list-type", "2"), ("encoding-type", "url"), ("start-after", after)];
+        let page = admin.query(&path, &query).unwrap().expect(200);
+        let decode = |key: String| percent_decode_str(&key).decode_utf8().unwrap().into_owned();
+        found.extend(elements(&page.text(), "Key").into_iter().map(decode));
+        if page.element("IsTruncated").as_deref() != Some("true") {
+            return found;
+        }
+    }
 }
 
 /// A folder of `n` small files of many sizes and odd names in nested folders.
