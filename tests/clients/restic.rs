@@ -23,7 +23,7 @@ fn restic_backs_up_checks_restores_and_prunes() {
     };
     let here = folder.path().join("here");
     samples(&here.join("samples"));
-    many_files(&here.join("many"), if seed::is_long() { 20_000 } else { 300 });
+    many_files(&here.join("many"), if seed::is_long() { 3_000 } else { 300 });
     run(&mut restic(&["init"]));
     run(&mut restic(&["backup", "--quiet", "here"]));
     let first = tree(&here);
