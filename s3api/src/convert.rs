@@ -92,8 +92,29 @@ pub(crate) fn etag(etag: &ETag) -> dto::ETag {
 fn etag_condition(condition: dto::ETagCondition) -> ETagCondition {
     match condition {
         dto::ETagCondition::Any => ETagCondition::Any,
-        dto::ETagCondition::ETag(etag) => ETagCondition::OneOf(vec![ETag::parse(etag.value())]),
+        dto::ETagCondition::ETag(etag) => {
+            let list = etag_list(&format!("\"{}\"", etag.value()));
+            ETagCondition::OneOf(list.unwrap_or_else(|| vec![ETag::parse(etag.value())]))
+        }
     }
+}
+
+/// `#entity-tag` (RFC 9110 §13.1, §5.6.1): `"a", W/"b"`, with commas within a tag and empty elements. s3s takes a list
+/// for one tag without its outermost quotes; what is no list, stays one, which names nothing.
+fn etag_list(list: &str) -> Option<Vec<ETag>> {
+    const SPACE: [char; 2] = [' ', '\t'];
+    let mut tags = Vec::new();
+    let mut rest = list;
+    while !rest.is_empty() {
+        let (tag, after) = rest.strip_prefix("W/").unwrap_or(rest).strip_prefix('"')?.split_once('"')?;
+        tags.push(ETag::parse(tag));
+        let after = after.trim_start_matches(SPACE);
+        rest = after.trim_start_matches([' ', '\t', ',']);
+        if !rest.is_empty() && !after.starts_with(',') {
+            return None;
+        }
+    }
+    Some(tags)
 }
 
 /// Conditions on what is there.

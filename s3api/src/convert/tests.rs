@@ -103,3 +103,18 @@ fn times() {
     assert_eq!(http_date(0).as_deref(), Some("Thu, 01 Jan 1970 00:00:00 GMT"));
     assert_eq!(from_timestamp(timestamp(1_700_000_000_123).unwrap()), 1_700_000_000_123);
 }
+
+#[test]
+fn lists_of_entity_tags() {
+    let check = |list: &str, expected: Option<&[&str]>| {
+        let found = etag_list(list);
+        let found: Option<Vec<&str>> = found.as_ref().map(|tags| tags.iter().map(ETag::as_str).collect());
+        assert_eq!(found.as_deref(), expected, "{list}");
+    };
+    check(r#""a""#, Some(&["a"]));
+    check(r#""a", W/"b" ,,"c,d","""#, Some(&["a", "b", "c,d", ""]));
+    check(r#""a" "b""#, None);
+    check(r#""a", b"#, None);
+    check(r#""a", *"#, None);
+    check(r#""a", ""#, None);
+}

@@ -175,6 +175,40 @@ async fn conditions_of_reads() {
 }
 
 #[tokio::test]
+async fn lists_of_entity_tags() {
+    let world = world().await;
+    let etag = world.ok(put("k", "1")).await.header("etag").unwrap().to_owned();
+    let none = "\"other\", W/\"another\"".to_owned();
+    let cells = [
+        ("if-none-match", format!("\"other\", {etag}"), "304"),
+        ("if-none-match", format!("W/{etag} ,\"other\""), "304"),
+        ("if-none-match", none.clone(), "200"),
+        ("if-match", format!("\"other\",{etag}"), "200"),
+        ("if-match", format!("W/\"other\", \"a,b\", W/{etag}"), "200"),
+        ("if-match", none.clone(), "412"),
+        // no list: names nothing
+        ("if-match", format!("{etag} \"other\""), "412"),
+    ];
+    for (name, list, expected) in &cells {
+        for call in [get("k"), head("k")] {
+            let signer = world.signer(&world.alice);
+            let signed = signer.header(call.clone().header(name, list));
+            for call in [signed, signer.presign(call, 60).header(name, list)] {
+                let found = call.send(world.address).await.verdict();
+                assert!(found.starts_with(expected), "{} {name}: {list}: {found}", call.method);
+            }
+        }
+    }
+    assert_eq!(
+        world.alice(put("k", "2").header("if-match", &none)).await.verdict(),
+        "412 PreconditionFailed"
+    );
+    assert_eq!(world.ok(get("k")).await.text(), "1");
+    world.ok(put("k", "2").header("if-match", &format!("{none}, {etag}"))).await;
+    assert_eq!(world.ok(get("k")).await.text(), "2");
+}
+
+#[tokio::test]
 async fn conditions_of_writes() {
     let world = world().await;
     let absent = || put("k", "1").header("if-none-match", "*");
