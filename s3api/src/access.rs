@@ -5,6 +5,7 @@
 //! everyone pass, the anonymous too: whether they may is asked by the store, once, for each operation.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use coffre_identity::Identity;
 use coffre_store::object::{Circumstances, Door, Principal};
@@ -28,6 +29,8 @@ pub(crate) struct Arrival {
     pub(crate) circumstances: Arc<Circumstances>,
     /// The operation's name, once s3s knows it; for logs and counters.
     pub(crate) operation: Arc<std::sync::OnceLock<String>>,
+    /// The operation has begun: what was to be read before it has been read.
+    pub(crate) has_begun: Arc<AtomicBool>,
 }
 
 /// s3s's access check.
@@ -97,5 +100,8 @@ pub(crate) fn context<T>(request: &S3Request<T>) -> S3Result<Cx> {
 }
 
 fn of(extensions: &Extensions) -> S3Result<Cx> {
+    if let Some(arrival) = extensions.get::<Arrival>() {
+        arrival.has_begun.store(true, Ordering::Relaxed);
+    }
     extensions.get::<Cx>().cloned().ok_or_else(|| s3_error!(AccessDenied))
 }

@@ -5,6 +5,7 @@
 //! take and clients that do not read (the listener's timeouts).
 
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -24,16 +25,32 @@ pub(crate) const BODY_IDLE: Duration = Duration::from_mins(1);
 #[error("no byte of the body came in time")]
 pub(crate) struct Idle;
 
+/// Why a body broke off, for who sees only the answer: to whatever breaks while s3s gathers an XML document it says
+/// `InternalError`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// Nothing came in time.
+    Idle,
+    /// The connection ended, or what it brought was no HTTP.
+    Connection,
+}
+
 /// A request's body that does not wait forever for its next frame.
 pub(crate) struct Timed<B> {
     body: B,
     idle: Duration,
+    broken: Arc<OnceLock<Broken>>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B> Timed<B> {
     pub(crate) fn new(body: B, idle: Duration) -> Self {
-        Self { body, idle, timer: None }
+        Self { body, idle, broken: Arc::default(), timer: None }
+    }
+
+    /// Where it will say why it broke off.
+    pub(crate) fn broken(&self) -> Arc<OnceLock<Broken>> {
+        Arc::clone(&self.broken)
     }
 }
 
@@ -52,12 +69,16 @@ where
         let this = self.get_mut();
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
             this.timer = None;
+            if let Some(Err(_)) = &frame {
+                this.broken.get_or_init(|| Broken::Connection);
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)));
         }
         // the timer exists only while something is waited for: most bodies of small objects never make one
         let timer =
             this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + this.idle)));
         ready!(timer.as_mut().poll(cx));
+        this.broken.get_or_init(|| Broken::Idle);
         Poll::Ready(Some(Err(Box::new(Idle))))
     }
 
@@ -124,6 +145,7 @@ mod tests {
         assert!(body.frame().await.unwrap().is_ok());
         let error = body.frame().await.unwrap().unwrap_err();
         assert!(error.is::<Idle>());
+        assert_eq!(body.broken().get(), Some(&Broken::Idle));
     }
 
     #[tokio::test]

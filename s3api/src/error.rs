@@ -14,7 +14,7 @@ use s3s::stream::aws_chunked_stream::AwsChunkedStreamError;
 use s3s::stream::upload_stream::UploadStreamError;
 use s3s::{BodySizeLimitExceeded, S3Error, S3ErrorCode, S3Result};
 
-use crate::body::Idle;
+use crate::body::{Broken, Idle};
 use crate::convert;
 
 /// Says a store result in S3's words.
@@ -169,13 +169,7 @@ fn code_body(error: &BodyError) -> Code {
     while let Some(error) = next {
         if let Some(stream) = error.downcast_ref::<UploadStreamError>() {
             match stream {
-                UploadStreamError::Sha256Mismatch => {
-                    return custom(
-                        "XAmzContentSHA256Mismatch",
-                        StatusCode::BAD_REQUEST,
-                        "The provided 'x-amz-content-sha256' header does not match what was computed.",
-                    );
-                }
+                UploadStreamError::Sha256Mismatch => return sha256_mismatch(),
                 UploadStreamError::Underlying(_) => {}
                 UploadStreamError::LengthMismatch | UploadStreamError::Incomplete => break,
             }
@@ -194,6 +188,24 @@ fn code_body(error: &BodyError) -> Code {
         next = error.source();
     }
     S3ErrorCode::IncompleteBody.into()
+}
+
+/// The body of an operation that takes a document could not be read whole, or was not the one that was signed: s3s says
+/// `InternalError` to each, before the operation begins.
+pub(crate) fn unread_document(broken: Option<Broken>) -> S3Error {
+    match broken {
+        Some(Broken::Idle) => S3ErrorCode::RequestTimeout.into(),
+        Some(Broken::Connection) => S3ErrorCode::IncompleteBody.into(),
+        None => sha256_mismatch().into_error(),
+    }
+}
+
+fn sha256_mismatch() -> Code {
+    custom(
+        "XAmzContentSHA256Mismatch",
+        StatusCode::BAD_REQUEST,
+        "The provided 'x-amz-content-sha256' header does not match what was computed.",
+    )
 }
 
 /// Headers S3 sends with some refusals.

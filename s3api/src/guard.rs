@@ -53,8 +53,9 @@ impl Refusal {
     pub(crate) fn answer(self, region: &str) -> S3Error {
         let (code, message) = match self {
             Self::NoRegion => {
-                let message =
-                    format!("The authorization header is malformed; the region is wrong; expecting '{region}'");
+                let message = format!(
+                    "The authorization header is malformed; the region is wrong; expecting '{region}'"
+                );
                 return S3Error::with_message(S3ErrorCode::AuthorizationHeaderMalformed, message);
             }
             Self::UnsignedHeader => {

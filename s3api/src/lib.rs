@@ -17,6 +17,7 @@ mod ops;
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use coffre_identity::Identity;
@@ -206,6 +207,7 @@ impl Connection {
                 max_keys: asked("max-keys").and_then(|n| n.parse().ok()),
             }),
             operation: Arc::new(OnceLock::new()),
+            has_begun: Arc::default(),
         }
     }
 }
@@ -223,13 +225,24 @@ impl Shared {
         let mut response = if let Err(refusal) = self.guard(&mut head) {
             self.refuse(refusal, &request_id)?
         } else {
+            let has_begun = Arc::clone(&arrival.has_begun);
             head.extensions.insert(arrival);
-            let request = Request::from_parts(head, Body::http_body_unsync(Timed::new(body, BODY_IDLE)));
-            if let Ok(answered) = AssertUnwindSafe(self.service.call(request)).catch_unwind().await {
-                answered.inspect_err(|why| tracing::error!(error = %why, "request broke off"))?
-            } else {
-                tracing::error!("a request panicked");
-                render(s3_error!(InternalError), &request_id)?
+            let body = Timed::new(body, BODY_IDLE);
+            let broken = body.broken();
+            let request = Request::from_parts(head, Body::http_body_unsync(body));
+            let answered = AssertUnwindSafe(self.service.call(request)).catch_unwind().await;
+            let is_unread = operation.get().is_some() && !has_begun.load(Ordering::Relaxed);
+            match answered {
+                Ok(Ok(answer)) if is_unread && answer.status() == StatusCode::INTERNAL_SERVER_ERROR => {
+                    render(error::unread_document(broken.get().copied()), &request_id)?
+                }
+                Ok(answered) => {
+                    answered.inspect_err(|why| tracing::error!(error = %why, "request broke off"))?
+                }
+                Err(_) => {
+                    tracing::error!("a request panicked");
+                    render(s3_error!(InternalError), &request_id)?
+                }
             }
         };
         if is_head {

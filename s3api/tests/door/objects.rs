@@ -483,3 +483,28 @@ async fn half_a_body_is_no_object() {
     assert_eq!(world.alice(get("k")).await.verdict(), "404 NoSuchKey");
     assert!(world.stored().await.iter().all(|line| !line.starts_with("alpha/k")));
 }
+
+/// A document that is not the one that was signed is the client's fault, and nothing is done.
+#[tokio::test]
+async fn a_document_changed_on_the_way_is_refused() {
+    let world = world().await;
+    world.ok(put("kept", "1")).await;
+    let upload = world.ok(Call::new("POST", "/alpha/p").query("uploads", "")).await.xml("UploadId").unwrap();
+    let delete = "<Delete><Object><Key>none</Key></Object></Delete>";
+    let tags = "<Tagging><TagSet><Tag><Key>a</Key><Value>1</Value></Tag></TagSet></Tagging>";
+    for call in [
+        Call::new("POST", "/alpha").query("delete", "").body(delete),
+        Call::new("PUT", "/alpha").query("tagging", "").body(tags),
+        Call::new("PUT", "/alpha/kept").query("tagging", "").body(tags),
+        Call::new("POST", "/alpha/p").query("uploadId", &upload).body("<CompleteMultipartUpload/>"),
+    ] {
+        let mut signed = world.signer(&world.alice).header(call);
+        let text = String::from_utf8(signed.body).unwrap();
+        signed.body = text.replace("none", "kept").replace("/>", " >").replace("<Value>1", "<Value>2").into();
+        let answer = signed.send(world.address).await;
+        assert_eq!(answer.verdict(), "400 XAmzContentSHA256Mismatch", "{:?}", signed.query);
+        assert!(answer.xml("RequestId").is_some());
+    }
+    assert_eq!(world.ok(get("kept")).await.text(), "1");
+    assert_eq!(world.alice(Call::new("GET", "/alpha").query("tagging", "")).await.status, 404);
+}
