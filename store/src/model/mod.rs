@@ -2,8 +2,8 @@
 //! overwrites, copies, renames, versions, sweeps, dropped futures and power cuts; and after each step check finds
 //! nothing.
 //!
-//! An operation whose future was dropped may have happened or not: then there are two models, and what the store
-//! shows decides between them.
+//! An operation whose future was dropped may have happened or not: then there are several models, and what the store
+//! shows decides between them. So it is with each commit of an operation that has several.
 
 mod hesitant;
 mod naive;
@@ -54,7 +54,13 @@ async fn live(seed: u64) -> Result<(), String> {
                             models = vec![after];
                         }
                     }
-                    None => models.push(after),
+                    None => {
+                        let mut after = model.clone();
+                        for commit in op.commits() {
+                            after.apply(&commit);
+                            models.push(after.clone());
+                        }
+                    }
                 }
             }
         }

@@ -175,6 +175,24 @@ impl Op {
     }
 }
 
+impl Op {
+    /// What happens one after another when nobody waits for the end: all keys of a list in one commit, but one that is
+    /// named again only on what its first deletion left.
+    pub(super) fn commits(&self) -> Vec<Self> {
+        let Self::DeleteMany { ats } = self else { return vec![self.clone()] };
+        let mut firsts = Vec::new();
+        let mut later = Vec::new();
+        for &at in ats {
+            if firsts.contains(&at) {
+                later.push(Self::Delete { at });
+            } else {
+                firsts.push(at);
+            }
+        }
+        std::iter::once(Self::DeleteMany { ats: firsts }).chain(later).collect()
+    }
+}
+
 impl Naive {
     fn versioning(&self, at: Spot) -> Versioning {
         self.versioning.get(&at.0).copied().unwrap_or_default()
