@@ -1,7 +1,9 @@
-//! Measures durable commits per second with 1, 16 and 64 writers.
+//! Measures durable commits per second with 1, 16 and 64 writers, memory, and restarts, with each kind of index.
 //!
-//! `cargo run -p coffre-kv --example commits -- [seconds] [objects loaded first] [directory]`. One commit is what a small
-//! PUT costs the store: a head row of 500 bytes, a value of 4 KiB, two counters, and a check that the head is absent.
+//! `cargo run --workspace --example commits -- [--index sled|fjall|both] [--seconds 3] [--preload 0] [--cache-mib 64]
+//! [--dir DIR]`. One commit is what a small PUT costs the store: a head row of 500 bytes, a value of 4 KiB, two counters,
+//! and a check that the head is absent. `--preload` puts so many of them in first. For the memory of one kind alone, run
+//! it alone.
 
 #![expect(clippy::print_stdout, reason = "the figures are the point")]
 
@@ -13,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use coffre_disk::RealDisk;
-use coffre_kv::embedded::{Embedded, Options};
+use coffre_kv::embedded::{Embedded, IndexKind, Options};
 use coffre_kv::{Check, Commit, Kv, Wait, Write};
 
 /// Names that are spread over the index like names of real objects.
@@ -80,51 +82,133 @@ fn at(latencies: &[u64], percent: usize) -> u64 {
         .unwrap_or(0)
 }
 
+/// What is measured.
+struct Arguments {
+    kinds: Vec<IndexKind>,
+    seconds: u64,
+    preload: u64,
+    cache_bytes: u64,
+    dir: PathBuf,
+}
+
+impl Arguments {
+    fn parse() -> Result<Self, Box<dyn Error>> {
+        let mut this = Self {
+            kinds: IndexKind::ALL.to_vec(),
+            seconds: 3,
+            preload: 0,
+            cache_bytes: 64 << 20,
+            dir: std::env::temp_dir(),
+        };
+        let mut words = std::env::args().skip(1);
+        while let Some(word) = words.next() {
+            let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
+            match word.as_str() {
+                "--index" if value == "both" => this.kinds = IndexKind::ALL.to_vec(),
+                "--index" => {
+                    let kind = IndexKind::ALL.into_iter().find(|kind| kind.name() == value);
+                    this.kinds = vec![kind.ok_or("--index is sled, fjall or both")?];
+                }
+                "--seconds" => this.seconds = value.parse()?,
+                "--preload" => this.preload = value.parse()?,
+                "--cache-mib" => this.cache_bytes = value.parse::<u64>()? << 20,
+                "--dir" => this.dir = value.into(),
+                _ => return Err(format!("{word} is not known").into()),
+            }
+        }
+        Ok(this)
+    }
+}
+
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let mut args = std::env::args().skip(1);
-    let seconds: u64 = args.next().map_or(Ok(3), |arg| arg.parse())?;
-    let load: u64 = args.next().map_or(Ok(0), |arg| arg.parse())?;
-    let dir = tempfile::tempdir_in(args.next().map_or_else(std::env::temp_dir, PathBuf::from))?;
-    let options = || Options::new(Arc::new(RealDisk), dir.path().join("kv"), dir.path().join("index"));
+    let arguments = Arguments::parse()?;
+    for kind in &arguments.kinds {
+        measure(*kind, &arguments).await?;
+    }
+    Ok(())
+}
+
+/// One kind of index, from an empty store to a restart.
+async fn measure(index: IndexKind, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let dir = tempfile::tempdir_in(&arguments.dir)?;
+    let options = || Options {
+        index,
+        index_cache_bytes: arguments.cache_bytes,
+        ..Options::new(Arc::new(RealDisk), dir.path().join("kv"), dir.path().join("index"))
+    };
     let kv = Arc::new(Embedded::open(options())?);
     let next = Arc::new(AtomicU64::new(0));
-    if load > 0 {
+    println!("{}:", index.name());
+    if arguments.preload > 0 {
+        let cpu_before = cpu_us()?;
         let begin = Instant::now();
-        run(&kv, &next, 64, load, Wait::Ordered, begin + Duration::from_hours(1)).await;
-        next.store(load, Ordering::Relaxed);
-        println!("loaded {load} in {:.1} s", begin.elapsed().as_secs_f64());
+        let hours = begin + Duration::from_hours(4);
+        run(&kv, &next, 64, arguments.preload, Wait::Ordered, hours).await;
+        next.store(arguments.preload, Ordering::Relaxed);
+        println!(
+            "  loaded {} objects in {:.1} s, {} us CPU each",
+            arguments.preload,
+            begin.elapsed().as_secs_f64(),
+            (cpu_us()? - cpu_before) / arguments.preload
+        );
     }
     for writers in [1, 16, 64] {
         let before = kv.stats();
+        let cpu_before = cpu_us()?;
         let begin = Instant::now();
-        let latencies =
-            run(&kv, &next, writers, u64::MAX, Wait::Durable, begin + Duration::from_secs(seconds)).await;
+        let end = begin + Duration::from_secs(arguments.seconds);
+        let latencies = run(&kv, &next, writers, u64::MAX, Wait::Durable, end).await;
         let (took, after) = (begin.elapsed().as_secs_f64(), kv.stats());
         let commits = u32::try_from(latencies.len())?;
         println!(
-            "{writers:>3} writers: {:>7.0} commits/s, {:.3} syncs a commit, p50 {} us, p99 {} us",
+            "  {writers:>2} writers: {:>6.0} commits/s, {:>3} us CPU and {:.3} syncs a commit, p50 {} us, p99 {} us, \
+             worst {} us",
             f64::from(commits) / took,
+            (cpu_us()? - cpu_before) / u64::from(commits.max(1)),
             f64::from(u32::try_from(after.syncs - before.syncs)?) / f64::from(commits.max(1)),
             at(&latencies, 50),
             at(&latencies, 99),
+            at(&latencies, 100),
         );
     }
-    let applied = kv.stats().applied;
-    drop(kv);
-    let begin = Instant::now();
-    let kv = Embedded::open(options())?;
-    println!("open like after kill -9: {:.2} s ({:?})", begin.elapsed().as_secs_f64(), kv.stats().opened);
-    assert_eq!(kv.stats().applied, applied);
-    drop(kv);
-    let begin = Instant::now();
-    let kv = Embedded::open(Options { rebuild_index: true, ..options() })?;
-    println!("open with the index built again: {:.2} s", begin.elapsed().as_secs_f64());
     let stats = kv.stats();
     println!(
-        "log {:?} bytes, index {:?} bytes, {} commits",
-        stats.log_bytes, stats.index_bytes, stats.applied.0
+        "  {} commits: memory {}, log {} MiB, index {} MiB",
+        stats.applied.0,
+        memory()?,
+        stats.log_bytes.unwrap_or(0) >> 20,
+        stats.index_bytes.unwrap_or(0) >> 20
     );
-    kv.close().await?;
+    drop(kv);
+    for (what, rebuild_index) in [("like after kill -9", false), ("with the index built again", true)] {
+        let begin = Instant::now();
+        let kv = Embedded::open(Options { rebuild_index, ..options() })?;
+        println!("  open {what}: {:.2} s ({:?})", begin.elapsed().as_secs_f64(), kv.stats().opened);
+        assert_eq!(kv.stats().applied, stats.applied, "nothing is lost");
+        if rebuild_index {
+            kv.close().await?;
+        }
+    }
     Ok(())
+}
+
+/// CPU time of the process so far.
+fn cpu_us() -> Result<u64, Box<dyn Error>> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let (_, fields) = stat.rsplit_once(") ").ok_or("no stat")?;
+    let ticks = fields.split(' ').skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+    // Ticks of a hundredth of a second.
+    Ok(ticks * 10_000)
+}
+
+/// Resident memory that is no file's, now and at its peak with files.
+fn memory() -> Result<String, Box<dyn Error>> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let mib = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name))?;
+        Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? >> 10)
+    };
+    let (now, peak) = (mib("RssAnon:").ok_or("no RssAnon")?, mib("VmHWM:").ok_or("no VmHWM")?);
+    Ok(format!("{now} MiB (peak with mapped files {peak} MiB)"))
 }

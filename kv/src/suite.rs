@@ -100,20 +100,23 @@ mod tests {
     use coffre_disk::RealDisk;
 
     use super::*;
-    use crate::embedded::{Embedded, Options};
+    use crate::embedded::{Embedded, IndexKind, Options};
 
     /// With the sizes it has by itself; with small segments it runs among the engine's own tests.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn the_embedded_engine_keeps_the_contract() {
-        let folders = Mutex::new(Vec::new());
-        all(&|| {
-            let folder = tempfile::tempdir().unwrap();
-            let mut options =
-                Options::new(Arc::new(RealDisk), folder.path().join("meta"), folder.path().join("index"));
-            options.reserve_bytes = 0;
-            folders.lock().unwrap().push(folder);
-            Arc::new(Embedded::open(options).unwrap())
-        })
-        .await;
+        for index in IndexKind::ALL {
+            let folders = Mutex::new(Vec::new());
+            all(&|| {
+                let folder = tempfile::tempdir().unwrap();
+                let mut options =
+                    Options::new(Arc::new(RealDisk), folder.path().join("meta"), folder.path().join("index"));
+                options.reserve_bytes = 0;
+                options.index = index;
+                folders.lock().unwrap().push(folder);
+                Arc::new(Embedded::open(options).unwrap())
+            })
+            .await;
+        }
     }
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 
 use coffre_disk::{Disk, DiskExt};
 
-use super::index;
+use super::index::{self, IndexKind};
 use super::log::frame::{Place, StoreId};
 use super::log::segment::Segments;
 use super::shared::{Head, Shared};
@@ -25,7 +25,7 @@ const MAGIC: &[u8; 8] = b"COFFRCHK";
 const VERSION: u32 = 1;
 const CLEAN: u8 = 1;
 
-/// Device and inode of the index's file: a copy of a store is not the store whose process died.
+/// Device and inode of the index's own file (`index/mod.rs`): a copy of a store is not the store whose process died.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct IndexIdentity {
     device: u64,
@@ -34,8 +34,8 @@ pub(super) struct IndexIdentity {
 
 impl IndexIdentity {
     /// `None` when there is no index.
-    pub(super) fn of(index_dir: &Path) -> Option<Self> {
-        let meta = std::fs::metadata(index::identity_file(index_dir)).ok()?;
+    pub(super) fn of(kind: IndexKind, index_dir: &Path) -> Option<Self> {
+        let meta = std::fs::metadata(index::identity_file(kind, index_dir)).ok()?;
         Some(Self { device: meta.dev(), inode: meta.ino() })
     }
 }
@@ -143,10 +143,11 @@ pub(super) fn take(shared: &Shared) -> Result<Head> {
 
 /// Writes the file for a head that the index has reached durably.
 pub(super) fn write_mark(shared: &Shared, head: Head, is_clean: bool) -> Result<()> {
+    let index = super::open::current(&shared.options.index_dir);
     let checkpoint = Checkpoint {
         is_clean,
         boot_id: shared.options.boot_id.clone(),
-        index: IndexIdentity::of(&super::open::current(&shared.options.index_dir)).unwrap_or_default(),
+        index: IndexIdentity::of(shared.options.index, &index).unwrap_or_default(),
         head,
         live: live_bytes(&shared.segments),
     };

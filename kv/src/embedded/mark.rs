@@ -1,9 +1,9 @@
 //! The index's own mark: how far it was brought, whose it is, and what its rows add up to.
 //!
-//! sled skips, without a word, the rest of a segment in which one message is damaged; rows are missing then or old.
-//! So every group first writes a mark with the sum of all rows that the group does not touch, and an opening adds up
+//! An index may come back wrong without a word: sled skips the rest of a segment in which one message is damaged, and
+//! rows are missing then or old. So every group first writes a mark with the sum of all rows that the group does not touch, and an opening adds up
 //! the rows again before it believes them: all except those of the group's frames, which a death or a lost end of
-//! sled's file may have left half applied. The replay begins before these frames, and writes them again.
+//! the index's file may have left half applied. The replay begins before these frames, and writes them again.
 //!
 //! The row stands under the empty key, which no caller can use: `position u64 · store id · begin position u64 · segment
 //! u64 · offset u64 · end segment u64 · offset u64 · sum u64`.
@@ -102,7 +102,7 @@ impl Mark {
     /// Writes the mark of an index in which nothing is half done.
     pub(super) fn write_settled(index: &dyn Index, store: &StoreId, head: Head, sum: Sum) -> Result<()> {
         let row = Self { position: head.position, begin: head, end: head.place, others: sum }.encode(store);
-        index.apply(&mut std::iter::once((KEY, Some(&row[..]))), &mut |_| {})
+        index.apply(&mut std::iter::once((KEY, Some(&row[..]))))
     }
 
     /// Whether the rows are those the mark speaks of; then what all of them add up to.
@@ -225,7 +225,7 @@ fn add_up_from(
 }
 
 /// Brings rows into the index, the mark first, and the sum up to date. Their frames lie between the two heads;
-/// `before` tells the row that the index has for a key until then.
+/// `before` tells the row that the index has for a key until then, and `replaced` is told each row that ended.
 pub(super) fn apply(
     index: &dyn Index,
     store: &StoreId,
@@ -236,15 +236,19 @@ pub(super) fn apply(
     replaced: &mut dyn FnMut(&[u8]),
 ) -> Result<()> {
     let mut others = *sum;
+    let mut ended = Vec::new();
     for key in rows.keys() {
-        // Not from the inserts below, which tell it too: the mark has to be there before the first change.
         if let Some(old) = before(key)? {
             others.toggle(key, &old);
+            ended.push(old);
         }
     }
     let mark = Mark { position: end.position, begin, end: end.place, others }.encode(store);
     let changes = rows.iter().map(|(key, row)| (&key[..], row.as_deref()));
-    index.apply(&mut std::iter::once((KEY, Some(&mark[..]))).chain(changes), replaced)?;
+    index.apply(&mut std::iter::once((KEY, Some(&mark[..]))).chain(changes))?;
+    for old in &ended {
+        replaced(old);
+    }
     *sum = others;
     for (key, row) in rows {
         if let Some(row) = row {
@@ -257,6 +261,7 @@ pub(super) fn apply(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::embedded::IndexKind;
 
     #[test]
     fn a_mark_comes_back_for_its_store_only() {
@@ -271,14 +276,20 @@ mod tests {
 
     #[test]
     fn both_ends_add_up_every_row_once() {
+        for kind in IndexKind::ALL {
+            add_up_with(kind);
+        }
+    }
+
+    fn add_up_with(kind: IndexKind) {
         let dir = tempfile::tempdir().unwrap();
-        let index = crate::embedded::index::open(dir.path(), 1 << 20).unwrap();
+        let index = crate::embedded::index::open(kind, dir.path(), 1 << 20).unwrap();
         let (mut all, mut others) = (Sum::default(), Sum::default());
         let mut touched = HashSet::new();
         assert_eq!(add_up(&*index, &touched).unwrap(), (all, others));
         for n in 0..700_u32 {
             let (key, row) = (n.wrapping_mul(0x9e37_79b1).to_be_bytes(), n.to_le_bytes());
-            index.apply(&mut std::iter::once((&key[..], Some(&row[..]))), &mut |_| {}).unwrap();
+            index.apply(&mut std::iter::once((&key[..], Some(&row[..])))).unwrap();
             all.toggle(&key, &row);
             if n % 10 == 0 {
                 touched.insert(Bytes::copy_from_slice(&key));
@@ -286,7 +297,7 @@ mod tests {
                 others.toggle(&key, &row);
             }
             if n < 40 || n % 100 == 0 {
-                assert_eq!(add_up(&*index, &touched).unwrap(), (all, others), "{n} rows");
+                assert_eq!(add_up(&*index, &touched).unwrap(), (all, others), "{kind:?}, {n} rows");
             }
         }
     }

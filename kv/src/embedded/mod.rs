@@ -1,7 +1,7 @@
 //! The default engine: a log that is the promise, and an index that may be lost.
 //!
 //! Owns [`Embedded`]: opening (`open`), the [`Kv`] calls, the end. What is acknowledged stands in the log
-//! (`log`), synced; the index (`index.rs`, sled) only finds it, and is thrown away and built again whenever it might
+//! (`log`), synced; the index (`index`: sled, or fjall) only finds it, and is thrown away and built again whenever it might
 //! be wrong. One thread decides and writes (`committer`); checkpoints, snapshots and compaction run beside it
 //! (`upkeep`).
 //!
@@ -27,6 +27,7 @@ mod tests;
 mod transfer;
 mod upkeep;
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,6 +39,7 @@ use tokio::sync::{Semaphore, watch};
 
 use self::committer::Committer;
 use self::index::Index;
+pub use self::index::IndexKind;
 pub use self::log::compaction::Compacted;
 use self::log::prepare::{Preparer, Sizes};
 use self::log::write::Writer;
@@ -60,6 +62,8 @@ pub struct Options {
     pub dir: PathBuf,
     /// Where the index lies, on the real file system.
     pub index_dir: PathBuf,
+    /// Which index finds the rows.
+    pub index: IndexKind,
     /// Size of a log segment.
     pub segment_bytes: u64,
     /// Bytes of log between two checkpoints; what a restart replays at most, about.
@@ -82,6 +86,7 @@ impl Options {
             disk,
             dir: dir.into(),
             index_dir: index_dir.into(),
+            index: IndexKind::default(),
             segment_bytes: 64 * 1024 * 1024,
             checkpoint_bytes: 16 * 1024 * 1024,
             index_cache_bytes: 128 * 1024 * 1024,
@@ -227,7 +232,7 @@ impl Drop for Embedded {
 fn finish(shared: &Shared) -> Result<()> {
     let index = take_index(shared).ok_or(Error::Stopped)?;
     index.checkpoint()?;
-    // sled writes once more when it is let go of.
+    // It may write once more when it is let go of.
     drop(index);
     index::sync_files(&open::current(&shared.options.index_dir))?;
     checkpoint::write_mark(shared, shared.head(), true)
@@ -317,13 +322,13 @@ impl Kv for Embedded {
     }
 }
 
-/// Bytes of all files below a directory.
+/// Bytes that all files below a directory have on the disk: fjall's journals are longer than what they hold.
 fn tree_bytes(dir: &std::path::Path) -> std::io::Result<u64> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
         let meta = entry.metadata()?;
-        bytes += if meta.is_dir() { tree_bytes(&entry.path())? } else { meta.len() };
+        bytes += if meta.is_dir() { tree_bytes(&entry.path())? } else { meta.blocks() * 512 };
     }
     Ok(bytes)
 }

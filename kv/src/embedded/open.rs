@@ -249,11 +249,36 @@ impl Opening<'_> {
         current(&self.options.index_dir)
     }
 
+    fn identity(&self) -> Option<IndexIdentity> {
+        IndexIdentity::of(self.options.index, &self.current())
+    }
+
+    /// Whether what lies there is an index of the kind that is wanted, alone, and has not failed in use.
+    fn is_ours(&self) -> bool {
+        let (wanted, current) = (self.options.index, self.current());
+        let other = index::makers(&current).find(|kind| *kind != wanted);
+        if let Some(other) = other {
+            tracing::warn!(
+                found = other.name(),
+                wanted = wanted.name(),
+                "the index is of another kind: it is set aside, and one of the kind wanted is built from the log"
+            );
+        }
+        let has_failed = index::has_failed(&current);
+        if has_failed {
+            tracing::warn!("the index failed when it was in use; it will be built again");
+        }
+        other.is_none() && !has_failed
+    }
+
     fn may_believe(&self, checkpoint: &Checkpoint) -> bool {
         if self.options.rebuild_index {
             return false;
         }
-        let Some(identity) = IndexIdentity::of(&self.current()) else { return false };
+        if !self.is_ours() {
+            return false;
+        }
+        let Some(identity) = self.identity() else { return false };
         let is_same_life = !self.options.boot_id.is_empty()
             && checkpoint.boot_id == self.options.boot_id
             && checkpoint.index == identity;
@@ -265,7 +290,7 @@ impl Opening<'_> {
         let checkpoint = Checkpoint {
             is_clean: false,
             boot_id: self.options.boot_id.clone(),
-            index: IndexIdentity::of(&self.current()).unwrap_or_default(),
+            index: self.identity().unwrap_or_default(),
             head,
             live: live_bytes(self.segments),
         };
@@ -279,7 +304,7 @@ impl Opening<'_> {
             let unclean = Checkpoint {
                 is_clean: false,
                 boot_id: self.options.boot_id.clone(),
-                index: IndexIdentity::of(&self.current()).unwrap_or_default(),
+                index: self.identity().unwrap_or_default(),
                 ..checkpoint.clone()
             };
             unclean.write(&*self.options.disk, &self.options.dir, &self.store)?;
@@ -330,7 +355,7 @@ impl Opening<'_> {
     /// Opens the index that is there, if its mark fits the checkpoint and its rows are those the mark speaks of; with
     /// the sum of all its rows.
     fn believe(&self, checkpoint: &Checkpoint) -> Result<Option<Believed>> {
-        let index = index::open(&self.current(), self.options.index_cache_bytes)?;
+        let index = index::open(self.options.index, &self.current(), self.options.index_cache_bytes)?;
         let Some(mark) = Mark::read(&*index, &self.store)? else { return Ok(None) };
         let promised = checkpoint.head.position;
         if mark.position < promised || (checkpoint.is_clean && mark.position != promised) {
@@ -388,7 +413,7 @@ impl Opening<'_> {
         std::fs::remove_dir_all(self.current())
             .or_else(missing_is_fine)
             .map_err(|e| Error::io("building the index", e))?;
-        let index = index::open(&self.current(), self.options.index_cache_bytes)?;
+        let index = index::open(self.options.index, &self.current(), self.options.index_cache_bytes)?;
         for segment in self.segments.all() {
             segment.live_bytes.store(0, std::sync::atomic::Ordering::Relaxed);
         }
@@ -413,7 +438,7 @@ impl Opening<'_> {
 
 fn insert(index: &dyn Index, chunk: &mut Vec<(Bytes, Bytes)>) -> Result<()> {
     let mut rows = chunk.iter().map(|(key, row)| (&key[..], Some(&row[..])));
-    index.apply(&mut rows, &mut |_| {})?;
+    index.apply(&mut rows)?;
     chunk.clear();
     Ok(())
 }

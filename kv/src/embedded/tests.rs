@@ -9,12 +9,47 @@ use bytes::Bytes;
 use coffre_disk::{DirEntry, Disk, DiskExt, DiskFile, Open, RealDisk, Space};
 use sha2::{Digest, Sha256};
 
-use super::{Embedded, Options};
+use super::{Embedded, IndexKind, Options};
 use crate::{Changes, Check, Commit, Error, Kv, KvExt, Position, Range, Scan, Wait, Write, follower_key};
 
+/// Each of these tests, on each kind of index.
+macro_rules! on_both {
+    ($($name:ident),+ $(,)?) => {
+        mod on_sled {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(super::IndexKind::Sled).await;
+            })+
+        }
+        mod on_fjall {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(super::IndexKind::Fjall).await;
+            })+
+        }
+    };
+}
+
+on_both! {
+    keeps_the_contract,
+    comes_back_after_a_close_after_a_drop_and_rebuilt,
+    only_a_clean_end_or_the_same_boot_is_believed,
+    an_index_that_is_missing_or_broken_is_built_again,
+    a_rebuild_from_snapshots_is_the_same_and_damaged_ones_have_a_substitute,
+    a_log_that_lost_its_end_is_refused,
+    a_store_in_use_is_refused,
+    compaction_gives_segments_back_and_readers_notice_nothing,
+    a_follower_keeps_the_log,
+    the_reserve_is_for_those_who_may_and_work_resumes_by_itself,
+    checks_see_the_group_before_them,
+    a_half_built_index_is_never_believed,
+    a_failure_in_use_is_remembered,
+}
+
 /// Small segments, and no checkpoint but those asked for, so that little data meets every path.
-fn options(dir: &Path) -> Options {
+fn options(dir: &Path, index: IndexKind) -> Options {
     Options {
+        index,
         segment_bytes: 64 * 1024,
         checkpoint_bytes: 1 << 40,
         index_cache_bytes: 16 * 1024 * 1024,
@@ -23,8 +58,8 @@ fn options(dir: &Path) -> Options {
     }
 }
 
-fn open(dir: &Path) -> Embedded {
-    Embedded::open(options(dir)).unwrap()
+fn open(dir: &Path, index: IndexKind) -> Embedded {
+    Embedded::open(options(dir, index)).unwrap()
 }
 
 fn put(key: impl Into<Bytes>, value: impl Into<Bytes>) -> Write {
@@ -76,25 +111,23 @@ async fn work(kv: &Embedded, from: u32, count: u32) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn keeps_the_contract() {
+async fn keeps_the_contract(index: IndexKind) {
     let dirs = std::sync::Mutex::new(Vec::new());
     let make = || {
         let dir = tempfile::tempdir().unwrap();
-        let kv: Arc<dyn Kv> = Arc::new(open(dir.path()));
+        let kv: Arc<dyn Kv> = Arc::new(open(dir.path(), index));
         dirs.lock().unwrap().push(dir);
         kv
     };
     crate::suite::all(&make).await;
 }
 
-#[tokio::test]
-async fn comes_back_after_a_close_after_a_drop_and_rebuilt() {
+async fn comes_back_after_a_close_after_a_drop_and_rebuilt(index: IndexKind) {
     let dir = tempfile::tempdir().unwrap();
     let mut expected = None;
     for (n, how) in ["new", "replayed", "clean", "rebuilt", "replayed", "clean"].into_iter().enumerate() {
         let rebuild_index = how == "rebuilt";
-        let kv = Embedded::open(Options { rebuild_index, ..options(dir.path()) }).unwrap();
+        let kv = Embedded::open(Options { rebuild_index, ..options(dir.path(), index) }).unwrap();
         assert_eq!(kv.stats().opened, Some(how), "open {n}");
         if let Some(expected) = expected {
             assert_eq!(hash(&kv).await, expected, "open {n}");
@@ -112,24 +145,23 @@ async fn comes_back_after_a_close_after_a_drop_and_rebuilt() {
 }
 
 /// Ends a store like a power cut would, as far as opening can tell: another boot.
-fn other_boot(dir: &Path) -> Options {
-    Options { boot_id: "another boot".into(), ..options(dir) }
+fn other_boot(dir: &Path, index: IndexKind) -> Options {
+    Options { boot_id: "another boot".into(), ..options(dir, index) }
 }
 
-#[tokio::test]
-async fn only_a_clean_end_or_the_same_boot_is_believed() {
+async fn only_a_clean_end_or_the_same_boot_is_believed(index: IndexKind) {
     let dir = tempfile::tempdir().unwrap();
-    let kv = open(dir.path());
+    let kv = open(dir.path(), index);
     work(&kv, 0, 60).await;
     let expected = hash(&kv).await;
     drop(kv);
-    let kv = Embedded::open(other_boot(dir.path())).unwrap();
+    let kv = Embedded::open(other_boot(dir.path(), index)).unwrap();
     assert_eq!((kv.stats().opened, hash(&kv).await), (Some("rebuilt"), expected.clone()));
     kv.close().await.unwrap();
-    let kv = open(dir.path());
+    let kv = open(dir.path(), index);
     assert_eq!((kv.stats().opened, hash(&kv).await), (Some("clean"), expected.clone()), "in any boot");
     drop(kv);
-    let unknown = Options { boot_id: String::new(), ..options(dir.path()) };
+    let unknown = Options { boot_id: String::new(), ..options(dir.path(), index) };
     let kv = Embedded::open(unknown.clone()).unwrap();
     assert_eq!(kv.stats().opened, Some("rebuilt"), "without a boot id nothing is known");
     drop(kv);
@@ -137,36 +169,57 @@ async fn only_a_clean_end_or_the_same_boot_is_believed() {
     assert_eq!((kv.stats().opened, hash(&kv).await), (Some("rebuilt"), expected));
 }
 
-#[tokio::test]
-async fn an_index_that_is_missing_or_broken_is_built_again() {
-    type Break = fn(&Path);
-    let breaks: [(&str, Break); 8] = [
-        ("all gone", |index| std::fs::remove_dir_all(index.parent().unwrap()).unwrap()),
-        ("gone", |index| std::fs::remove_dir_all(index).unwrap()),
-        ("empty", |index| {
-            std::fs::remove_dir_all(index).unwrap();
-            std::fs::create_dir(index).unwrap();
+/// The file that the rows are in, as long as they are few.
+fn data_file(current: &Path, index: IndexKind) -> std::path::PathBuf {
+    current.join(match index {
+        IndexKind::Sled => "db",
+        IndexKind::Fjall => "0.jnl",
+    })
+}
+
+/// How far a file is used: fjall makes its journal longer than what it holds.
+fn used(file: &Path) -> u64 {
+    let bytes = std::fs::read(file).unwrap();
+    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1)
+}
+
+async fn an_index_that_is_missing_or_broken_is_built_again(index: IndexKind) {
+    type Break = fn(&Path, IndexKind);
+    let breaks: [(&str, Break); 9] = [
+        ("all gone", |current, _| std::fs::remove_dir_all(current.parent().unwrap()).unwrap()),
+        ("gone", |current, _| std::fs::remove_dir_all(current).unwrap()),
+        ("empty", |current, _| {
+            std::fs::remove_dir_all(current).unwrap();
+            std::fs::create_dir(current).unwrap();
         }),
-        ("a file in its place", |index| {
-            std::fs::remove_dir_all(index).unwrap();
-            std::fs::write(index, b"not a directory").unwrap();
+        ("a file in its place", |current, _| {
+            std::fs::remove_dir_all(current).unwrap();
+            std::fs::write(current, b"not a directory").unwrap();
         }),
-        ("no data file", |index| std::fs::remove_file(index.join("db")).unwrap()),
-        ("an empty data file", |index| std::fs::File::create(index.join("db")).map(drop).unwrap()),
-        ("a cut data file", |index| {
-            let file = std::fs::OpenOptions::new().write(true).open(index.join("db")).unwrap();
-            file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+        ("no file that tells who made it", |current, index| {
+            std::fs::remove_file(super::index::identity_file(index, current)).unwrap();
         }),
-        ("a garbage data file", |index| {
-            let file = std::fs::OpenOptions::new().write(true).open(index.join("db")).unwrap();
-            let len = usize::try_from(file.metadata().unwrap().len()).unwrap();
-            std::os::unix::fs::FileExt::write_all_at(&file, &vec![0x5A; len], 0).unwrap();
+        ("that one empty", |current, index| {
+            std::fs::File::create(super::index::identity_file(index, current)).map(drop).unwrap();
+        }),
+        ("a cut data file", |current, index| {
+            let file = std::fs::OpenOptions::new().write(true).open(data_file(current, index)).unwrap();
+            file.set_len(used(&data_file(current, index)) / 2).unwrap();
+        }),
+        ("a garbage data file", |current, index| {
+            let file = std::fs::OpenOptions::new().write(true).open(data_file(current, index)).unwrap();
+            let garbage = vec![0x5A; usize::try_from(used(&data_file(current, index))).unwrap()];
+            std::os::unix::fs::FileExt::write_all_at(&file, &garbage, 0).unwrap();
+        }),
+        ("another kind of index beside it", |current, index| {
+            let other = IndexKind::ALL.into_iter().find(|kind| *kind != index).unwrap();
+            std::fs::write(super::index::identity_file(other, current), b"").unwrap();
         }),
     ];
     for (what, broken) in breaks {
         for clean in [true, false] {
             let dir = tempfile::tempdir().unwrap();
-            let kv = open(dir.path());
+            let kv = open(dir.path(), index);
             work(&kv, 0, 300).await;
             kv.checkpoint().unwrap();
             let expected = hash(&kv).await;
@@ -174,8 +227,8 @@ async fn an_index_that_is_missing_or_broken_is_built_again() {
                 kv.close().await.unwrap();
             }
             drop(kv);
-            broken(&super::open::current(&dir.path().join("index")));
-            let kv = open(dir.path());
+            broken(&super::open::current(&dir.path().join("index")), index);
+            let kv = open(dir.path(), index);
             assert_eq!(kv.stats().opened, Some("rebuilt"), "{what}, clean: {clean}");
             assert_eq!(hash(&kv).await, expected, "{what}, clean: {clean}");
         }
@@ -184,19 +237,19 @@ async fn an_index_that_is_missing_or_broken_is_built_again() {
 
 #[tokio::test]
 async fn a_left_over_of_sleds_does_not_keep_it_from_opening() {
+    let index = IndexKind::Sled;
     let dir = tempfile::tempdir().unwrap();
-    let kv = open(dir.path());
+    let kv = open(dir.path(), index);
     work(&kv, 0, 20).await;
     kv.close().await.unwrap();
-    let index = super::open::current(&dir.path().join("index"));
-    std::fs::write(index.join("snap.00000000000000FF.generating"), b"").unwrap();
-    assert_eq!(open(dir.path()).stats().opened, Some("clean"));
+    let current = super::open::current(&dir.path().join("index"));
+    std::fs::write(current.join("snap.00000000000000FF.generating"), b"").unwrap();
+    assert_eq!(open(dir.path(), index).stats().opened, Some("clean"));
 }
 
-#[tokio::test]
-async fn a_rebuild_from_snapshots_is_the_same_and_damaged_ones_have_a_substitute() {
+async fn a_rebuild_from_snapshots_is_the_same_and_damaged_ones_have_a_substitute(index: IndexKind) {
     let dir = tempfile::tempdir().unwrap();
-    let kv = open(dir.path());
+    let kv = open(dir.path(), index);
     work(&kv, 0, 400).await;
     kv.snapshot().unwrap();
     work(&kv, 400, 400).await;
@@ -207,7 +260,7 @@ async fn a_rebuild_from_snapshots_is_the_same_and_damaged_ones_have_a_substitute
     let snapshots = super::snapshot::dir(&dir.path().join("kv"));
     let mut damaged = 0;
     loop {
-        let kv = Embedded::open(Options { rebuild_index: true, ..options(dir.path()) }).unwrap();
+        let kv = Embedded::open(Options { rebuild_index: true, ..options(dir.path(), index) }).unwrap();
         assert_eq!(hash(&kv).await, expected, "{damaged} snapshots damaged");
         drop(kv);
         // The newest whole one next; without any, the log from its beginning.
@@ -223,10 +276,9 @@ async fn a_rebuild_from_snapshots_is_the_same_and_damaged_ones_have_a_substitute
     assert_eq!(damaged, 2);
 }
 
-#[tokio::test]
-async fn a_log_that_lost_its_end_is_refused() {
+async fn a_log_that_lost_its_end_is_refused(index: IndexKind) {
     let dir = tempfile::tempdir().unwrap();
-    let kv = open(dir.path());
+    let kv = open(dir.path(), index);
     work(&kv, 0, 200).await;
     kv.close().await.unwrap();
     let log = dir.path().join("kv/log");
@@ -236,24 +288,22 @@ async fn a_log_that_lost_its_end_is_refused() {
     let last = names.iter().rfind(|entry| has_frames(&entry.name)).unwrap();
     RealDisk.open(&log.join(&last.name), Open::Write).unwrap().set_len(2000).unwrap();
     // The clean mark says how far the log reaches.
-    assert!(matches!(Embedded::open(options(dir.path())), Err(Error::Corrupt { .. })));
-    let rebuild = Options { rebuild_index: true, ..options(dir.path()) };
+    assert!(matches!(Embedded::open(options(dir.path(), index)), Err(Error::Corrupt { .. })));
+    let rebuild = Options { rebuild_index: true, ..options(dir.path(), index) };
     assert!(matches!(Embedded::open(rebuild), Err(Error::Corrupt { .. })));
 }
 
-#[tokio::test]
-async fn a_store_in_use_is_refused() {
+async fn a_store_in_use_is_refused(index: IndexKind) {
     let dir = tempfile::tempdir().unwrap();
-    let kv = open(dir.path());
-    assert!(matches!(Embedded::open(options(dir.path())), Err(Error::InUse)));
+    let kv = open(dir.path(), index);
+    assert!(matches!(Embedded::open(options(dir.path(), index)), Err(Error::InUse)));
     drop(kv);
-    open(dir.path());
+    open(dir.path(), index);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn compaction_gives_segments_back_and_readers_notice_nothing() {
+async fn compaction_gives_segments_back_and_readers_notice_nothing(index: IndexKind) {
     let dir = tempfile::tempdir().unwrap();
-    let kv = Arc::new(open(dir.path()));
+    let kv = Arc::new(open(dir.path(), index));
     // Few of the values written survive, and those are read all the time.
     for n in 0..200_u32 {
         let key = if n % 20 == 0 { format!("keep-{n:03}") } else { format!("churn-{}", n % 3) };
@@ -321,15 +371,14 @@ async fn compaction_gives_segments_back_and_readers_notice_nothing() {
     }
     drop(kv);
     for rebuild_index in [false, true] {
-        let kv = Embedded::open(Options { rebuild_index, ..options(dir.path()) }).unwrap();
+        let kv = Embedded::open(Options { rebuild_index, ..options(dir.path(), index) }).unwrap();
         assert_eq!(everything(&kv).await, before, "rebuilt: {rebuild_index}");
     }
 }
 
-#[tokio::test]
-async fn a_follower_keeps_the_log() {
+async fn a_follower_keeps_the_log(index: IndexKind) {
     let dir = tempfile::tempdir().unwrap();
-    let kv = open(dir.path());
+    let kv = open(dir.path(), index);
     commit(&kv, vec![put(follower_key("audit"), 5_u64.to_be_bytes().to_vec())], Wait::Ordered).await;
     for round in 0..4 {
         work(&kv, round * 100, 100).await;
@@ -373,12 +422,14 @@ impl Disk for Roomy {
     }
 }
 
-#[tokio::test]
-async fn the_reserve_is_for_those_who_may_and_work_resumes_by_itself() {
+async fn the_reserve_is_for_those_who_may_and_work_resumes_by_itself(index: IndexKind) {
     let dir = tempfile::tempdir().unwrap();
     let disk = Arc::new(Roomy { free_bytes: AtomicU64::new(1 << 30) });
-    let options =
-        Options { disk: Arc::clone(&disk) as Arc<dyn Disk>, reserve_bytes: 1 << 20, ..options(dir.path()) };
+    let options = Options {
+        disk: Arc::clone(&disk) as Arc<dyn Disk>,
+        reserve_bytes: 1 << 20,
+        ..options(dir.path(), index)
+    };
     let kv = Embedded::open(options).unwrap();
     work(&kv, 0, 10).await;
     let big = |n: u32| vec![put(format!("big-{n}"), vec![1; 50_000])];
@@ -399,14 +450,13 @@ async fn the_reserve_is_for_those_who_may_and_work_resumes_by_itself() {
     assert!(!*kv.poisoned().borrow());
     let expected = hash(&kv).await;
     drop(kv);
-    let kv = open(dir.path());
+    let kv = open(dir.path(), index);
     assert_eq!(hash(&kv).await, expected);
 }
 
-#[tokio::test]
-async fn checks_see_the_group_before_them() {
+async fn checks_see_the_group_before_them(index: IndexKind) {
     let dir = tempfile::tempdir().unwrap();
-    let kv = Arc::new(open(dir.path()));
+    let kv = Arc::new(open(dir.path(), index));
     let mut tasks = Vec::new();
     for n in 0..64_u8 {
         let kv = Arc::clone(&kv);
@@ -423,20 +473,81 @@ async fn checks_see_the_group_before_them() {
     assert_eq!((won, everything(&kv).await.len()), (1, 2));
 }
 
-#[tokio::test]
-async fn a_half_built_index_is_never_believed() {
+async fn a_half_built_index_is_never_believed(index: IndexKind) {
     let dir = tempfile::tempdir().unwrap();
-    let kv = open(dir.path());
+    let kv = open(dir.path(), index);
     work(&kv, 0, 100).await;
     let expected = hash(&kv).await;
     drop(kv);
     // As a death in the middle of a rebuild leaves it: rows, in the same boot, and no mark.
-    let index = super::open::current(&dir.path().join("index"));
-    let half = super::index::open(&index, 1 << 20).unwrap();
-    half.apply(&mut std::iter::once((&b""[..], None)), &mut |_| {}).unwrap();
+    let current = super::open::current(&dir.path().join("index"));
+    let half = super::index::open(index, &current, 1 << 20).unwrap();
+    half.apply(&mut std::iter::once((&b""[..], None))).unwrap();
     drop(half);
-    let kv = open(dir.path());
+    let kv = open(dir.path(), index);
     assert_eq!((kv.stats().opened, hash(&kv).await), (Some("rebuilt"), expected));
     kv.close().await.unwrap();
     assert!(RealDisk.read_whole(&dir.path().join("kv/checkpoint")).unwrap().is_some());
+}
+
+async fn a_failure_in_use_is_remembered(index: IndexKind) {
+    let dir = tempfile::tempdir().unwrap();
+    let kv = open(dir.path(), index);
+    work(&kv, 0, 50).await;
+    let expected = hash(&kv).await;
+    drop(kv);
+    // Its rows add up, and it said that it failed.
+    std::fs::write(super::open::current(&dir.path().join("index")).join("failed"), b"").unwrap();
+    for how in ["rebuilt", "replayed"] {
+        let kv = open(dir.path(), index);
+        assert_eq!((kv.stats().opened, hash(&kv).await), (Some(how), expected.clone()));
+    }
+}
+
+/// The setting changed, after a clean end and after a death, there and back; what was done in between is there.
+#[tokio::test]
+async fn another_kind_of_index_is_built_from_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let current = super::open::current(&dir.path().join("index"));
+    let (sled, fjall) = (IndexKind::Sled, IndexKind::Fjall);
+    let mut expected = hash(&open(dir.path(), sled)).await;
+    let steps = [
+        (fjall, "rebuilt", true),
+        (fjall, "clean", true),
+        (sled, "rebuilt", false),
+        (sled, "replayed", false),
+        (fjall, "rebuilt", false),
+        (sled, "rebuilt", true),
+    ];
+    for (n, (index, how, is_clean)) in (0..).zip(steps) {
+        let kv = open(dir.path(), index);
+        assert_eq!((kv.stats().opened, hash(&kv).await), (Some(how), expected), "step {n}");
+        assert_eq!(super::index::makers(&current).collect::<Vec<_>>(), [index], "never both");
+        work(&kv, n * 100, 60).await;
+        kv.checkpoint().unwrap();
+        work(&kv, n * 100 + 60, 20).await;
+        expected = hash(&kv).await;
+        if is_clean {
+            kv.close().await.unwrap();
+        }
+    }
+}
+
+/// What one engine exports the other imports, and both say the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_moves_between_the_kinds() {
+    for (from, to) in [(IndexKind::Sled, IndexKind::Fjall), (IndexKind::Fjall, IndexKind::Sled)] {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (kv, imported) = (open(dir.path(), from), open(other.path(), to));
+        work(&kv, 0, 300).await;
+        let path = dir.path().join("rows");
+        kv.export(Box::new(std::fs::File::create(&path).unwrap())).await.unwrap();
+        imported.import(Box::new(std::fs::File::open(&path).unwrap())).await.unwrap();
+        let rows = async |kv: &Embedded| {
+            everything(kv).await.into_iter().map(|(key, value, _)| (key, value)).collect::<Vec<_>>()
+        };
+        assert_eq!(rows(&imported).await, rows(&kv).await, "{from:?} to {to:?}");
+        drop(imported);
+        assert_eq!(rows(&open(other.path(), to)).await, rows(&kv).await, "and after a death");
+    }
 }

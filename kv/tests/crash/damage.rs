@@ -1,4 +1,4 @@
-//! (d) The index directory is damaged while nobody uses it: bits turned, a left-over `snap.*.generating`.
+//! (d) The index directory is damaged while nobody uses it: bits turned, a file left over that does not belong there.
 //!
 //! Nobody is there to help: the store is opened as a supervisor would do it, again after an engine stopped itself,
 //! and has to come back with every row within a few starts.
@@ -10,12 +10,14 @@ use coffre_disk::power::PowerDisk;
 use coffre_disk::seed::{Random, rounds};
 use coffre_disk::{Disk, DiskFileExt, Open};
 use coffre_kv::Kv;
-use coffre_kv::embedded::Embedded;
+use coffre_kv::embedded::{Embedded, IndexKind};
 use tempfile::TempDir;
 
 use crate::image::Image;
 use crate::oracle::{Death, Failure, Oracle, verify};
-use crate::setup::{DEPTH, blocking, index_folder, model_dir, open, options, power_disk, seed, write};
+use crate::setup::{
+    DEPTH, blocking, index_folder, kind_in_turn, model_dir, open, options, power_disk, seed, write,
+};
 
 const WRITERS: u64 = 2;
 /// Starts a supervisor needs at the most: one that stops itself, one that is right.
@@ -23,14 +25,15 @@ const STARTS_MAX: u32 = 3;
 
 struct Case {
     power: PowerDisk,
+    kind: IndexKind,
     folder: TempDir,
     oracle: Oracle,
 }
 
 impl Case {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, kind: IndexKind) -> Self {
         let folder = index_folder();
-        Self { power: power_disk(), folder, oracle: Oracle::new(seed, WRITERS, DEPTH) }
+        Self { power: power_disk(), kind, folder, oracle: Oracle::new(seed, WRITERS, DEPTH) }
     }
 
     fn index(&self) -> PathBuf {
@@ -38,7 +41,7 @@ impl Case {
     }
 
     async fn open(&self) -> coffre_kv::Result<Arc<Embedded>> {
-        open(options(Arc::new(self.power.clone()), &model_dir(), &self.index(), "boot")).await
+        open(options(Arc::new(self.power.clone()), &model_dir(), (self.kind, &self.index()), "boot")).await
     }
 
     async fn write(&mut self, engine: &Arc<Embedded>, batches: u64, seed: u64) {
@@ -78,23 +81,25 @@ impl Case {
 async fn turned_bits_in_the_index_lose_nothing() {
     let seed = seed("turned bits");
     let mut random = Random::new(seed);
-    let (mut rebuilt, mut restarts, mut wrong) = (0, 0, Vec::new());
+    let (mut rebuilt, mut restarts, mut wrong) = ([0; 2], 0, Vec::new());
     for round in 0..rounds(40, 500) {
-        let mut case = Case::new(seed ^ round);
+        let mut case = Case::new(seed ^ round, kind_in_turn(round / 2));
         let is_clean = round % 2 == 0;
         case.fill(is_clean, seed ^ round).await;
         let bits = *random.pick(&[1, 3, 50, 2000]).unwrap();
         Image::take_settled(&case.index()).flipped(bits, &mut random).put(&case.index());
         match restart_and_work_on(&mut case, round).await {
             Ok((opened, starts)) => {
-                rebuilt += u32::from(opened == Some("rebuilt"));
+                rebuilt[usize::from(case.kind == IndexKind::Fjall)] += u32::from(opened == Some("rebuilt"));
                 restarts += starts - 1;
             }
-            Err(e) => wrong.push(format!("round {round}, clean {is_clean}, {bits} bits: {e:?}")),
+            Err(e) => {
+                wrong.push(format!("round {round}, {:?}, clean {is_clean}, {bits} bits: {e:?}", case.kind));
+            }
         }
     }
-    println!("{rebuilt} rebuilt, {restarts} further starts, {} wrong", wrong.len());
-    assert!(rebuilt > 0, "some of the damage was noticed");
+    println!("{rebuilt:?} rebuilt, {restarts} further starts, {} wrong", wrong.len());
+    assert!(rebuilt.iter().all(|rebuilt| *rebuilt > 0), "some of the damage was noticed");
     assert!(wrong.is_empty(), "COFFRE_SEED={seed}: {wrong:#?}");
 }
 
@@ -106,13 +111,18 @@ async fn restart_and_work_on(case: &mut Case, round: u64) -> Result<(Option<&'st
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_left_over_generating_file_is_harmless() {
+async fn a_left_over_file_is_harmless() {
     let seed = seed("left-over file");
-    for (round, is_clean) in [true, false, true, false].into_iter().enumerate() {
-        let mut case = Case::new(seed);
+    for (round, is_clean) in [true, false, true, false, true, false, true, false].into_iter().enumerate() {
+        let kind = kind_in_turn(round as u64 / 2);
+        let mut case = Case::new(seed, kind);
         case.fill(is_clean, seed).await;
-        let stray = case.index().join("current").join("snap.0000000000001234.generating");
-        let content = if round < 2 { Vec::new() } else { vec![7; 1000] };
+        // What sled was writing when the disk was full or the process died; a table that fjall was writing.
+        let stray = case.index().join(match kind {
+            IndexKind::Sled => "current/snap.0000000000001234.generating",
+            IndexKind::Fjall => "current/keyspaces/1/tables/1234",
+        });
+        let content = if round < 4 { Vec::new() } else { vec![7; 1000] };
         std::fs::write(&stray, content).unwrap();
         let (engine, starts) = case.restart_until_right().await.unwrap();
         assert_eq!(starts, 1);
@@ -132,7 +142,7 @@ async fn canary_turned_bits_in_the_log_are_noticed() {
     let mut random = Random::new(seed);
     let mut noticed = Vec::new();
     for round in 0..6 {
-        let mut case = Case::new(seed ^ round);
+        let mut case = Case::new(seed ^ round, kind_in_turn(round));
         case.fill(false, seed ^ round).await;
         // The index is lost too, so that every frame of the log is needed.
         Image::default().put(&case.index());

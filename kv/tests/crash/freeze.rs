@@ -11,11 +11,13 @@ use coffre_disk::fault::{Fault, FaultDisk, Operation};
 use coffre_disk::power::PowerDisk;
 use coffre_disk::seed::rounds;
 use coffre_kv::Kv;
-use coffre_kv::embedded::Embedded;
+use coffre_kv::embedded::{Embedded, IndexKind};
 use tempfile::TempDir;
 
 use crate::oracle::{Death, Failure, Oracle, verify};
-use crate::setup::{DEPTH, blocking, index_folder, model_dir, open, options, power_disk, seed, write};
+use crate::setup::{
+    DEPTH, blocking, index_folder, kind_in_turn, model_dir, open, options, power_disk, seed, write,
+};
 
 const WRITERS: u64 = 2;
 
@@ -30,22 +32,24 @@ enum Trouble {
 struct Case {
     power: PowerDisk,
     disk: FaultDisk,
+    kind: IndexKind,
     index: TempDir,
     oracle: Oracle,
     seed: u64,
 }
 
 impl Case {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, kind: IndexKind) -> Self {
         let power = power_disk();
         let disk = FaultDisk::new(Arc::new(power.clone()));
         let index = index_folder();
-        Self { power, disk, index, oracle: Oracle::new(seed, WRITERS, DEPTH), seed }
+        Self { power, disk, kind, index, oracle: Oracle::new(seed, WRITERS, DEPTH), seed }
     }
 
     async fn open(&self, boot: &str) -> coffre_kv::Result<Arc<Embedded>> {
         let disk = Arc::new(self.disk.clone());
-        open(options(disk, &model_dir(), &self.index.path().join("index"), boot)).await
+        let index = self.index.path().join("index");
+        open(options(disk, &model_dir(), (self.kind, &index), boot)).await
     }
 
     fn has_come(&self, trouble: Trouble) -> bool {
@@ -107,13 +111,13 @@ fn upkeep(engine: &Embedded, step: u64) -> coffre_kv::Result<()> {
 
 /// One round: trouble, the end, and everything there.
 async fn round(
-    seed: u64,
+    (seed, kind): (u64, IndexKind),
     operation: Option<Operation>,
     n: u64,
     trouble: Trouble,
     cut: bool,
 ) -> Result<(), Failure> {
-    let mut case = Case::new(seed);
+    let mut case = Case::new(seed, kind);
     match (trouble, operation) {
         (Trouble::Forgetful, _) => case.power.fail_sync(n),
         (Trouble::Fault(fault), Some(operation)) => case.disk.plan_on(operation, n, fault),
@@ -138,8 +142,9 @@ async fn every(of: &str, operation: Option<Operation>, troubles: &[Trouble]) {
             other => other,
         };
         let cut = trouble == Trouble::Forgetful || (turn / 2).is_multiple_of(2);
-        if let Err(e) = round(seed ^ n, operation, n, trouble, cut).await {
-            panic!("{of}: operation {n}, {trouble:?}, cut {cut}, COFFRE_SEED={seed}: {e:?}");
+        let kind = kind_in_turn(turn / 4);
+        if let Err(e) = round((seed ^ n, kind), operation, n, trouble, cut).await {
+            panic!("{of}: operation {n}, {trouble:?}, {kind:?}, cut {cut}, COFFRE_SEED={seed}: {e:?}");
         }
     }
 }
@@ -180,7 +185,14 @@ async fn canary_a_swallowed_write_is_noticed() {
     let seed = seed("canary of freezes");
     let mut noticed = 0;
     for n in 30..50 {
-        let lost = round(seed ^ n, Some(Operation::Write), n, Trouble::Fault(Fault::Swallow), true).await;
+        let lost = round(
+            (seed ^ n, kind_in_turn(n)),
+            Some(Operation::Write),
+            n,
+            Trouble::Fault(Fault::Swallow),
+            true,
+        )
+        .await;
         noticed += u32::from(lost.is_err());
     }
     println!("noticed {noticed} of 20");

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coffre_disk::seed::Random;
 use coffre_disk::{Disk, Open, RealDisk};
-use coffre_kv::embedded::{Embedded, Options};
+use coffre_kv::embedded::{Embedded, IndexKind, Options};
 use coffre_kv::{Commit, Error, Kv, Wait, Write};
 use tempfile::TempDir;
 
@@ -95,20 +95,21 @@ impl Drop for LoopDisk {
 
 struct Case {
     disk: LoopDisk,
+    kind: IndexKind,
     oracle: Oracle,
     filled: u64,
 }
 
 impl Case {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, kind: IndexKind) -> Self {
         let disk = LoopDisk::new();
         std::fs::create_dir(disk.path().join("meta")).unwrap();
-        Self { disk, oracle: Oracle::new(seed, 2, DEPTH), filled: 0 }
+        Self { disk, kind, oracle: Oracle::new(seed, 2, DEPTH), filled: 0 }
     }
 
     fn options(&self) -> Options {
         let (meta, index) = (self.disk.path().join("meta"), self.disk.path().join("index"));
-        let mut options = options(Arc::new(RealDisk), &meta, &index, "boot");
+        let mut options = options(Arc::new(RealDisk), &meta, (self.kind, &index), "boot");
         options.segment_bytes = 4 * MIB;
         options.checkpoint_bytes = 4 * MIB;
         options.reserve_bytes = RESERVE_BYTES;
@@ -161,8 +162,10 @@ fn fill_key(n: u64) -> Bytes {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_loses_nothing_and_works_on_when_space_returns() {
     let seed = seed("full disk");
-    let mut case = Case::new(seed);
-    full_disk(&mut case, seed).await.unwrap_or_else(|e| panic!("COFFRE_SEED={seed}: {e:?}"));
+    for kind in IndexKind::ALL {
+        let mut case = Case::new(seed, kind);
+        full_disk(&mut case, seed).await.unwrap_or_else(|e| panic!("{kind:?}, COFFRE_SEED={seed}: {e:?}"));
+    }
 }
 
 async fn full_disk(case: &mut Case, seed: u64) -> Result<(), Failure> {
@@ -230,7 +233,7 @@ async fn forget_unanswered(case: &mut Case, engine: &Arc<Embedded>) -> Result<()
 /// The same proof told that a refused commit was acknowledged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn canary_a_refused_commit_taken_for_acknowledged_is_noticed() {
-    let mut case = Case::new(seed("canary of the full disk"));
+    let mut case = Case::new(seed("canary of the full disk"), IndexKind::default());
     case.disk.fill_to(60 * MIB);
     let engine = open(case.options()).await.unwrap();
     case.write_until_full(&engine).await.unwrap();

@@ -12,7 +12,31 @@ const BLOCK_BYTES: usize = 4096;
 /// Every file of a directory and those below it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Image {
-    files: BTreeMap<PathBuf, Vec<u8>>,
+    files: BTreeMap<PathBuf, Content>,
+}
+
+/// A file's bytes up to the last one that is not zero, and its length: fjall's journals are mostly hole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Content {
+    bytes: Vec<u8>,
+    len: usize,
+}
+
+impl Content {
+    fn new(mut bytes: Vec<u8>) -> Self {
+        let len = bytes.len();
+        bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+        bytes.shrink_to_fit();
+        Self { bytes, len }
+    }
+
+    /// A block as it would be read: zeros in the hole, nothing beyond the end.
+    fn block(&self, block: usize) -> Vec<u8> {
+        let (start, end) = (block * BLOCK_BYTES, self.len.min((block + 1) * BLOCK_BYTES));
+        let mut read = self.bytes.get(start..self.bytes.len().min(end)).unwrap_or_default().to_vec();
+        read.resize(end.saturating_sub(start), 0);
+        read
+    }
 }
 
 impl Image {
@@ -26,8 +50,11 @@ impl Image {
     /// Reads the index of an engine that has ended, once its last thread has let go of it: what is put back must not
     /// be written over by a thread that was still about to end.
     pub(crate) fn take_settled(dir: &Path) -> Self {
-        if let Ok(file) = std::fs::File::open(dir.join("current").join("db")) {
-            file.lock().unwrap();
+        // Each kind of index holds a lock on one of these.
+        for name in ["db", "lock"] {
+            if let Ok(file) = std::fs::File::open(dir.join("current").join(name)) {
+                file.lock().unwrap();
+            }
         }
         Self::take(dir)
     }
@@ -46,7 +73,7 @@ impl Image {
                 continue;
             }
             match std::fs::read(entry.path()) {
-                Ok(bytes) => drop(self.files.insert(name, bytes)),
+                Ok(bytes) => drop(self.files.insert(name, Content::new(bytes))),
                 Err(e) if e.kind() == ErrorKind::NotFound => {}
                 Err(e) => panic!("reading the index: {e}"),
             }
@@ -59,11 +86,12 @@ impl Image {
         for name in Self::take(dir).files.keys().filter(|name| !self.files.contains_key(*name)) {
             std::fs::remove_file(dir.join(name)).unwrap();
         }
-        for (name, bytes) in &self.files {
+        for (name, content) in &self.files {
             let path = dir.join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path).unwrap();
-            file.write_all(bytes).unwrap();
+            file.write_all(&content.bytes).unwrap();
+            file.set_len(content.len as u64).unwrap();
         }
     }
 
@@ -86,37 +114,39 @@ impl Image {
     pub(crate) fn with_old_blocks(&self, newer: &Self, blocks: usize, random: &mut Random) -> Self {
         let mut files = newer.files.clone();
         for (name, new) in &mut files {
-            if let Some(old) = self.files.get(name).filter(|old| old.len() >= BLOCK_BYTES) {
-                let kept: BTreeSet<_> = (0..blocks).map(|_| random.index(old.len() / BLOCK_BYTES)).collect();
-                let len = new.len();
+            if let Some(old) = self.files.get(name).filter(|old| old.bytes.len() >= BLOCK_BYTES) {
+                let kept: BTreeSet<_> =
+                    (0..blocks).map(|_| random.index(old.bytes.len() / BLOCK_BYTES)).collect();
+                let len = new.len;
                 *new = mix(old, new, random, |_, block| !kept.contains(&block));
-                new.resize(len, 0);
+                new.len = len;
             }
         }
         Self { files }
     }
 
-    /// The largest file cut at a random byte.
+    /// The file that holds most, cut at a random byte.
     pub(crate) fn truncated(&self, random: &mut Random) -> Self {
         let mut image = self.clone();
-        if let Some(largest) = image.files.values_mut().max_by_key(|bytes| bytes.len()) {
-            largest.truncate(random.index(largest.len()));
+        if let Some(largest) = image.files.values_mut().max_by_key(|content| content.bytes.len()) {
+            largest.len = random.index(largest.bytes.len());
+            largest.bytes.truncate(largest.len);
         }
         image
     }
 
-    /// Some bits turned, anywhere.
+    /// Some bits turned, anywhere but in holes.
     pub(crate) fn flipped(&self, bits: usize, random: &mut Random) -> Self {
         let mut image = self.clone();
-        let total: usize = image.files.values().map(Vec::len).sum();
+        let total: usize = image.files.values().map(|content| content.bytes.len()).sum();
         for _ in 0..bits {
             let mut at = random.index(total);
-            for bytes in image.files.values_mut() {
-                if let Some(byte) = bytes.get_mut(at) {
+            for content in image.files.values_mut() {
+                if let Some(byte) = content.bytes.get_mut(at) {
                     *byte ^= 1 << random.below(8);
                     break;
                 }
-                at -= bytes.len();
+                at -= content.bytes.len();
             }
         }
         image
@@ -124,20 +154,20 @@ impl Image {
 }
 
 fn mix(
-    old: &[u8],
-    new: &[u8],
+    old: &Content,
+    new: &Content,
     random: &mut Random,
     mut newer: impl FnMut(&mut Random, usize) -> bool,
-) -> Vec<u8> {
-    let len = if newer(random, usize::MAX) { new.len() } else { old.len() };
-    let mut mixed = Vec::with_capacity(len);
-    for block in 0..len.div_ceil(BLOCK_BYTES) {
-        let (start, end) = (block * BLOCK_BYTES, len.min((block + 1) * BLOCK_BYTES));
+) -> Content {
+    let len = if newer(random, usize::MAX) { new.len } else { old.len };
+    let mut bytes = Vec::new();
+    // Behind that both are hole.
+    let blocks = old.bytes.len().max(new.bytes.len()).min(len).div_ceil(BLOCK_BYTES);
+    for block in 0..blocks {
         let from = if newer(random, block) { new } else { old };
-        let from = from.get(start..from.len().min(end)).unwrap_or_default();
-        mixed.extend_from_slice(from);
+        bytes.extend_from_slice(&from.block(block));
         // Beyond the other one's end nothing was written yet.
-        mixed.resize(end, 0);
+        bytes.resize(len.min((block + 1) * BLOCK_BYTES), 0);
     }
-    mixed
+    Content { bytes, len }
 }

@@ -11,20 +11,21 @@ use std::sync::Arc;
 
 use coffre_disk::RealDisk;
 use coffre_disk::seed::{Random, rounds};
-use coffre_kv::embedded::Options;
+use coffre_kv::embedded::{IndexKind, Options};
 use coffre_kv::{Kv, Position};
 
 use crate::oracle::{Ack, Death, Failure, Oracle, send, verify};
-use crate::setup::{DEPTH, open, options, seed, write};
+use crate::setup::{DEPTH, kind_in_turn, open, options, seed, write};
 use crate::workload::Script;
 
 const WRITERS: u64 = 3;
 const CHILD: &str = "COFFRE_CHILD";
 const CHILD_SEED: &str = "COFFRE_CHILD_SEED";
 const CHILD_FROM: &str = "COFFRE_CHILD_FROM";
+const CHILD_INDEX: &str = "COFFRE_CHILD_INDEX";
 
-fn real_options(dir: &Path) -> Options {
-    let mut real = options(Arc::new(RealDisk), &dir.join("meta"), &dir.join("index"), "");
+fn real_options(dir: &Path, kind: IndexKind) -> Options {
+    let mut real = options(Arc::new(RealDisk), &dir.join("meta"), (kind, &dir.join("index")), "");
     // Parent and child run in the same boot, and find that out by themselves.
     real.boot_id = Options::new(Arc::new(RealDisk), dir.to_owned(), dir.to_owned()).boot_id;
     real
@@ -35,8 +36,10 @@ async fn child(dir: PathBuf, lies: bool) {
     let seed: u64 = std::env::var(CHILD_SEED).unwrap().parse().unwrap();
     let from: Vec<u64> =
         std::env::var(CHILD_FROM).unwrap().split(',').map(|from| from.parse().unwrap()).collect();
+    let index = std::env::var(CHILD_INDEX).unwrap();
+    let kind = IndexKind::ALL.into_iter().find(|kind| kind.name() == index).unwrap();
     tell("opening");
-    let engine = open(real_options(&dir)).await.unwrap();
+    let engine = open(real_options(&dir, kind)).await.unwrap();
     tell("opened");
     let mut tasks = Vec::new();
     for (writer, from) in (0..).zip(from) {
@@ -99,13 +102,14 @@ impl Drop for Killed {
     }
 }
 
-fn spawn(test: &str, dir: &Path, seed: u64, from: &[u64]) -> Killed {
+fn spawn((test, kind): (&str, IndexKind), dir: &Path, seed: u64, from: &[u64]) -> Killed {
     let from: Vec<_> = from.iter().map(ToString::to_string).collect();
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(CHILD, dir)
         .env(CHILD_SEED, seed.to_string())
         .env(CHILD_FROM, from.join(","))
+        .env(CHILD_INDEX, kind.name())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -113,7 +117,7 @@ fn spawn(test: &str, dir: &Path, seed: u64, from: &[u64]) -> Killed {
 }
 
 /// Starts a child, kills it after `acks` acknowledgements (0: as soon as it opens), and gives what it acknowledged.
-fn run_and_kill(test: &str, dir: &Path, seed: u64, from: &[u64], acks: usize) -> Vec<Ack> {
+fn run_and_kill(test: (&str, IndexKind), dir: &Path, seed: u64, from: &[u64], acks: usize) -> Vec<Ack> {
     let mut killed = spawn(test, dir, seed, from);
     let mut lines = BufReader::new(killed.0.stdout.take().unwrap()).lines();
     let mut met = Vec::new();
@@ -134,7 +138,7 @@ fn run_and_kill(test: &str, dir: &Path, seed: u64, from: &[u64], acks: usize) ->
 }
 
 /// One kill after another on the same data; the truth is compared after each.
-async fn kill_rounds(test: &str, rounds: u64, seed: u64) -> Result<u64, Failure> {
+async fn kill_rounds((test, kind): (&str, IndexKind), rounds: u64, seed: u64) -> Result<u64, Failure> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("meta")).unwrap();
     // Written lines may be behind by what the writers had in flight when the pipe was cut.
@@ -144,8 +148,8 @@ async fn kill_rounds(test: &str, rounds: u64, seed: u64) -> Result<u64, Failure>
     for round in 0..rounds {
         let from: Vec<_> = oracle.scripts().iter().map(|script| script.next).collect();
         let acks = if random.chance(10) { 0 } else { 1 + random.index(400) };
-        oracle.acknowledged(run_and_kill(test, folder.path(), seed, &from, acks));
-        let mut options = real_options(folder.path());
+        oracle.acknowledged(run_and_kill((test, kind), folder.path(), seed, &from, acks));
+        let mut options = real_options(folder.path(), kind);
         options.rebuild_index = round % 5 == 4;
         let engine = open(options).await?;
         let verified = verify(&*engine, &mut oracle, Death::Process).await?;
@@ -153,7 +157,7 @@ async fn kill_rounds(test: &str, rounds: u64, seed: u64) -> Result<u64, Failure>
         if round % 5 == 3 {
             // The same rows by replay and by rebuild.
             drop(engine);
-            let mut options = real_options(folder.path());
+            let mut options = real_options(folder.path(), kind);
             options.rebuild_index = true;
             let rebuilt = open(options).await?;
             let again = verify(&*rebuilt, &mut oracle, Death::Process).await?;
@@ -174,13 +178,16 @@ async fn a_killed_writer_loses_nothing() {
     if let Some(dir) = std::env::var_os(CHILD) {
         return child(dir.into(), false).await;
     }
-    let (seed, rounds) = (seed("kills"), rounds(30, 500));
-    match kill_rounds("kill::a_killed_writer_loses_nothing", rounds, seed).await {
-        Ok(commits) => {
-            println!("{rounds} kills, {commits} commits, nothing lost");
-            assert!(commits > rounds, "the writers wrote");
+    // Half of the rounds on each kind of index.
+    let (seed, rounds) = (seed("kills"), rounds(30, 500).div_ceil(2));
+    for kind in IndexKind::ALL {
+        match kill_rounds(("kill::a_killed_writer_loses_nothing", kind), rounds, seed).await {
+            Ok(commits) => {
+                println!("{kind:?}: {rounds} kills, {commits} commits, nothing lost");
+                assert!(commits > rounds, "the writers wrote");
+            }
+            Err(e) => panic!("{kind:?}, COFFRE_SEED={seed}: {e:?}"),
         }
-        Err(e) => panic!("COFFRE_SEED={seed}: {e:?}"),
     }
 }
 
@@ -190,7 +197,9 @@ async fn canary_a_child_that_lies_is_noticed() {
     if let Some(dir) = std::env::var_os(CHILD) {
         return child(dir.into(), true).await;
     }
-    let lies = kill_rounds("kill::canary_a_child_that_lies_is_noticed", 10, seed("canary of kills")).await;
+    let seed = seed("canary of kills");
+    let test = ("kill::canary_a_child_that_lies_is_noticed", kind_in_turn(seed));
+    let lies = kill_rounds(test, 10, seed).await;
     match lies {
         Err(Failure::Wrong(why)) => println!("noticed: {why}"),
         other => panic!("a lie was believed: {other:?}"),

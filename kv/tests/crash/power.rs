@@ -9,20 +9,23 @@ use std::sync::Arc;
 use coffre_disk::fault::{Fault, FaultDisk};
 use coffre_disk::power::PowerDisk;
 use coffre_disk::seed::{Random, rounds};
-use coffre_kv::embedded::Embedded;
+use coffre_kv::embedded::{Embedded, IndexKind};
 use coffre_kv::{Kv, Wait};
 use tempfile::TempDir;
 
 use crate::image::Image;
 use crate::oracle::{Death, Failure, Oracle, Verified, send, verify};
-use crate::setup::{DEPTH, blocking, index_folder, model_dir, open, options, power_disk, seed, write};
+use crate::setup::{
+    DEPTH, blocking, index_folder, kind_in_turn, model_dir, open, options, power_disk, seed, write,
+};
 
 const WRITERS: u64 = 3;
-/// A new store after this many rounds on the same one.
+/// A new store, with the other kind of index, after this many rounds on the same one.
 const ROUNDS_ON_ONE_STORE: u64 = 10;
 
 struct Case {
     power: PowerDisk,
+    kind: IndexKind,
     index: TempDir,
     oracle: Oracle,
     seed: u64,
@@ -56,9 +59,9 @@ const LEFT: [Left; 12] = [
 ];
 
 impl Case {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, kind: IndexKind) -> Self {
         let index = index_folder();
-        Self { power: power_disk(), index, oracle: Oracle::new(seed, WRITERS, DEPTH), seed }
+        Self { power: power_disk(), kind, index, oracle: Oracle::new(seed, WRITERS, DEPTH), seed }
     }
 
     fn index(&self) -> std::path::PathBuf {
@@ -66,7 +69,7 @@ impl Case {
     }
 
     async fn open(&self, disk: &FaultDisk, boot: &str) -> coffre_kv::Result<Arc<Embedded>> {
-        open(options(Arc::new(disk.clone()), &model_dir(), &self.index(), boot)).await
+        open(options(Arc::new(disk.clone()), &model_dir(), (self.kind, &self.index()), boot)).await
     }
 
     async fn write(&mut self, engine: &Arc<Embedded>, batches: u64, seed: u64) -> bool {
@@ -147,17 +150,17 @@ impl Case {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_power_cut_loses_nothing_durable() {
     let (seed, rounds) = (seed("power cuts"), rounds(48, 500));
-    let mut case = Case::new(seed);
+    let mut case = Case::new(seed, kind_in_turn(0));
     let (mut commits, mut commits_before) = (0, 0);
     for round in 0..rounds {
         if round % ROUNDS_ON_ONE_STORE == 0 {
-            case = Case::new(seed ^ round);
+            case = Case::new(seed ^ round, kind_in_turn(round / ROUNDS_ON_ONE_STORE));
             commits_before += commits;
         }
         let left = LEFT[usize::try_from(round).unwrap() % LEFT.len()];
         match case.round(round, false).await {
             Ok(verified) => commits = verified.commits,
-            Err(e) => panic!("round {round}, index {left:?}, COFFRE_SEED={seed}: {e:?}"),
+            Err(e) => panic!("round {round}, {:?} {left:?}, COFFRE_SEED={seed}: {e:?}", case.kind),
         }
     }
     println!("{rounds} cuts, {} commits, nothing durable lost", commits_before + commits);
@@ -169,7 +172,7 @@ async fn canary_swallowed_syncs_are_noticed() {
     let seed = seed("canary of power cuts");
     let mut noticed = Vec::new();
     for round in 0..12 {
-        noticed.extend(Case::new(seed ^ round).round(round, true).await.err());
+        noticed.extend(Case::new(seed ^ round, kind_in_turn(round)).round(round, true).await.err());
     }
     println!("{} of 12 noticed, such as {:?}", noticed.len(), noticed.first());
     assert!(!noticed.is_empty());
@@ -178,7 +181,7 @@ async fn canary_swallowed_syncs_are_noticed() {
 /// The comparison itself: one byte, one row, one counter of the truth changed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn canary_a_corrupted_truth_is_noticed() {
-    let mut case = Case::new(seed("canary of the truth"));
+    let mut case = Case::new(seed("canary of the truth"), IndexKind::default());
     let disk = FaultDisk::new(Arc::new(case.power.clone()));
     let engine = case.open(&disk, "boot").await.unwrap();
     case.write(&engine, 20, 1).await;
@@ -209,7 +212,13 @@ async fn canary_a_corrupted_truth_is_noticed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn canary_an_index_trusted_as_it_lies_is_noticed() {
     let seed = seed("canary of the index");
-    let mut case = Case::new(seed);
+    for kind in IndexKind::ALL {
+        trust_as_it_lies(Case::new(seed, kind)).await;
+    }
+}
+
+async fn trust_as_it_lies(mut case: Case) {
+    let (seed, kind) = (case.seed, case.kind);
     let index = case.index();
     let disk = FaultDisk::new(Arc::new(case.power.clone()));
     let engine = case.open(&disk, "boot").await.unwrap();
@@ -223,7 +232,8 @@ async fn canary_an_index_trusted_as_it_lies_is_noticed() {
     let (forked, before) = (case.power.cut(0), Image::take_settled(&index));
 
     let history = async |power: &PowerDisk, oracle: &mut Oracle| {
-        let engine = open(options(Arc::new(power.clone()), &model_dir(), &index, "boot")).await.unwrap();
+        let engine =
+            open(options(Arc::new(power.clone()), &model_dir(), (kind, &index), "boot")).await.unwrap();
         // One writer, one commit after another, so that both histories have the same positions.
         let mut script = oracle.scripts().remove(0);
         for _ in 0..40 {
@@ -232,7 +242,7 @@ async fn canary_an_index_trusted_as_it_lies_is_noticed() {
         }
         drop(engine);
         // Opened once more, the mark speaks for all rows and not for those of a last group only.
-        drop(open(options(Arc::new(power.clone()), &model_dir(), &index, "boot")).await.unwrap());
+        drop(open(options(Arc::new(power.clone()), &model_dir(), (kind, &index), "boot")).await.unwrap());
         Image::take_settled(&index)
     };
     let mut other_oracle = case.oracle.clone();
@@ -244,9 +254,10 @@ async fn canary_an_index_trusted_as_it_lies_is_noticed() {
     for (boot, is_believed) in [("boot", true), ("another boot", false)] {
         other.put(&index);
         case.power.sync_all();
-        let engine = open(options(Arc::new(case.power.cut(0)), &model_dir(), &index, boot)).await.unwrap();
+        let engine =
+            open(options(Arc::new(case.power.cut(0)), &model_dir(), (kind, &index), boot)).await.unwrap();
         let result = verify(&*engine, &mut case.oracle, Death::Process).await;
-        println!("in {boot}: opened {:?}, {result:?}", engine.stats().opened);
+        println!("{kind:?} in {boot}: opened {:?}, {result:?}", engine.stats().opened);
         assert_eq!(result.is_err(), is_believed, "{result:?}");
         drop(engine);
         drop(Image::take_settled(&index));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use coffre_disk::Disk;
 use coffre_disk::power::PowerDisk;
 use coffre_disk::seed::Random;
-use coffre_kv::embedded::{Embedded, Options};
+use coffre_kv::embedded::{Embedded, IndexKind, Options};
 use coffre_kv::{Kv, Result, Wait};
 use tempfile::TempDir;
 
@@ -15,6 +15,11 @@ use crate::workload::Script;
 
 /// Most commits one writer has in flight.
 pub(crate) const DEPTH: u64 = 6;
+
+/// The kinds of index take turns.
+pub(crate) fn kind_in_turn(turn: u64) -> IndexKind {
+    IndexKind::ALL[usize::from(!turn.is_multiple_of(2))]
+}
 
 /// The seed of this run, told so that it can be given back.
 pub(crate) fn seed(of: &str) -> u64 {
@@ -36,8 +41,14 @@ pub(crate) fn power_disk() -> PowerDisk {
     disk
 }
 
-pub(crate) fn options(disk: Arc<dyn Disk>, dir: &Path, index: &Path, boot: &str) -> Options {
+pub(crate) fn options(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    (kind, index): (IndexKind, &Path),
+    boot: &str,
+) -> Options {
     let mut options = Options::new(disk, dir.to_owned(), index.to_owned());
+    options.index = kind;
     options.segment_bytes = 512 * 1024;
     options.checkpoint_bytes = 192 * 1024;
     options.index_cache_bytes = 16 * 1024 * 1024;

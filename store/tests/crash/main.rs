@@ -35,7 +35,7 @@ enum End {
 
 /// How many changes of the disk the script makes when nothing fails.
 async fn changes(seed: u64) -> u64 {
-    let world = World::new(seed);
+    let world = World::new(seed, 0);
     let store = world.open().await.unwrap();
     let before = world.disk.count();
     let mut script = Script::new(seed);
@@ -48,7 +48,7 @@ async fn changes(seed: u64) -> u64 {
 
 /// One round; what is wrong afterwards.
 async fn round(seed: u64, n: u64, fault: Fault, end: End) -> Result<(), String> {
-    let mut world = World::new(seed);
+    let mut world = World::new(seed, n);
     let store = world.open().await.map_err(|error| format!("the first opening: {error:?}"))?;
     world.disk.plan(n, fault);
     let mut script = Script::new(seed);
@@ -93,7 +93,7 @@ async fn a_store_that_froze_at_any_change_keeps_what_it_acknowledged() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_lies_about_syncs_is_noticed() {
     let seed = seed("lie");
-    let mut world = World::new(seed);
+    let mut world = World::new(seed, seed);
     let store = world.open().await.unwrap();
     world.disk.swallow_syncs();
     let mut script = Script::new(seed);

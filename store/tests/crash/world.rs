@@ -8,7 +8,7 @@ use coffre_disk::Disk;
 use coffre_disk::fault::FaultDisk;
 use coffre_disk::power::PowerDisk;
 use coffre_kv::Kv;
-use coffre_kv::embedded::{Embedded, Options as KvOptions};
+use coffre_kv::embedded::{Embedded, IndexKind, Options as KvOptions};
 use coffre_store::object::{BuiltInNames, Circumstances, Door, Principal};
 use coffre_store::{Ask, Authority, Clock, Cx, Decision, Error, Ids, Options, Result, Store, Unlimited};
 use tempfile::TempDir;
@@ -62,6 +62,7 @@ pub(crate) struct Opened {
 pub(crate) struct World {
     pub(crate) disk: FaultDisk,
     power: PowerDisk,
+    kind: IndexKind,
     index: TempDir,
     boots: u64,
     ids: Arc<Counted>,
@@ -73,7 +74,8 @@ fn index_folder() -> TempDir {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// The kinds of index take turns.
+    pub(crate) fn new(seed: u64, turn: u64) -> Self {
         let power = PowerDisk::new();
         for dir in ["/store/meta", "/store/blobs"] {
             power.create_dir_all(Path::new(dir)).unwrap();
@@ -81,13 +83,15 @@ impl World {
         power.sync_all();
         let disk = FaultDisk::new(Arc::new(power.clone()));
         let ids = Arc::new(Counted(AtomicU64::new(seed >> 16)));
-        Self { disk, power, index: index_folder(), boots: 0, ids }
+        let kind = IndexKind::ALL[usize::from(!turn.is_multiple_of(2))];
+        Self { disk, power, kind, index: index_folder(), boots: 0, ids }
     }
 
     /// Opens the store, and makes the bucket the first time.
     pub(crate) async fn open(&self) -> Result<Opened> {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let mut options = KvOptions::new(Arc::clone(&disk), "/store/meta", self.index.path());
+        options.index = self.kind;
         options.segment_bytes = 1024 * 1024;
         options.checkpoint_bytes = 256 * 1024;
         options.index_cache_bytes = 16 * 1024 * 1024;
