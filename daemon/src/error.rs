@@ -24,6 +24,12 @@ pub(crate) enum Error {
     /// No daemon answers at the control socket.
     #[error("no coffre runs on {0}; start it with `coffre serve --data {0}`", .data.display())]
     NotRunning { data: PathBuf },
+    /// An import would have to overwrite.
+    #[error("{} has rows already; an import needs a directory without `kv`", .data.display())]
+    HasRows { data: PathBuf },
+    /// An import was cut off. To a store without rows, what lies in `blobs` would be rubbish.
+    #[error("an import into {} was not finished; run it again, or remove `kv.new`", .data.display())]
+    HalfImported { data: PathBuf },
     /// The daemon answered that it cannot.
     #[error("{0}")]
     Refused(String),

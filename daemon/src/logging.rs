@@ -26,8 +26,8 @@ fn filter(level: LogLevel) -> &'static str {
     match level {
         LogLevel::Error => "error,s3s=off",
         LogLevel::Warn => "warn,s3s=off",
-        LogLevel::Info => "info,s3s=off,sled=warn,h2=warn,hyper=warn,rustls=warn",
-        LogLevel::Debug => "debug,s3s=off,sled=info,h2=info,hyper=info,rustls=info",
+        LogLevel::Info => "info,s3s=off,sled=warn,fjall=warn,lsm_tree=warn,h2=warn,hyper=warn,rustls=warn",
+        LogLevel::Debug => "debug,s3s=off,sled=info,fjall=info,lsm_tree=info,h2=info,hyper=info,rustls=info",
         LogLevel::Trace => "trace,s3s=debug,h2=debug,hyper=debug,rustls=debug",
     }
 }

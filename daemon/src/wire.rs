@@ -11,6 +11,7 @@
 //! | `credentials.json` | the first ADMIN's, written at first start |
 //! | `lock`, `coffre.sock`, `listen.json` | of the running daemon |
 //! | `rebuild-index` | asks the next start to build the index anew |
+//! | `kv.new/` | the rows of an import that is not finished |
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +20,7 @@ use coffre_disk::{Disk, DiskExt as _, RealDisk};
 use coffre_identity::Identity;
 use coffre_identity::audit::Audit;
 use coffre_kv::Kv;
-use coffre_kv::embedded::Embedded;
+use coffre_kv::embedded::{Embedded, IndexKind};
 use coffre_store::object::{BuiltInNames, Circumstances, Door, Principal};
 use coffre_store::{Clock, Cx, Ids, Store, Unlimited};
 use serde_json::json;
@@ -27,13 +28,20 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::clock::{SystemClock, TimeIds};
-use crate::config::Config;
+use crate::config::{Config, Index};
 use crate::error::{Error, Result};
 
 /// Bytes of log between two checkpoints: what a restart replays at most. A checkpoint costs 2–3 ms (design §2.2).
 const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
 /// File that asks the next start to build the index anew.
 const REBUILD: &str = "rebuild-index";
+
+/// Folder of the rows.
+pub(crate) const ROWS: &str = "kv";
+/// Folder of rows that are being imported.
+pub(crate) const ROWS_IMPORTED: &str = "kv.new";
+/// Folder of the index, which can be built again from the rows.
+pub(crate) const INDEX: &str = "index";
 
 /// Everything that is open, joined.
 #[derive(Debug)]
@@ -61,7 +69,7 @@ pub(crate) async fn open(config: Config, data: &Path, rebuild_index: bool) -> Re
     let (clock, ids): (Arc<dyn Clock>, Arc<dyn Ids>) = (Arc::new(SystemClock), Arc::new(TimeIds));
     let reserve_bytes = reserve(&config, data)?;
     let marker = data.join(REBUILD);
-    let kv = open_rows(&config, data, &disk, reserve_bytes, rebuild_index || marker.exists()).await?;
+    let kv = open_rows(&config, data, rebuild_index || marker.exists()).await?;
     if marker.exists() {
         std::fs::remove_file(&marker).map_err(Error::io("removing the mark to rebuild the index"))?;
     }
@@ -98,19 +106,31 @@ pub(crate) async fn open(config: Config, data: &Path, rebuild_index: bool) -> Re
     Ok(Daemon { config, data: data.to_owned(), kv, identity, store, clock, ids, follower: Mutex::default() })
 }
 
-async fn open_rows(
+/// Opens the rows alone: what an export needs. The caller holds the data directory's lock.
+pub(crate) async fn open_rows(config: &Config, data: &Path, rebuild_index: bool) -> Result<Arc<Embedded>> {
+    if data.join(ROWS_IMPORTED).exists() {
+        return Err(Error::HalfImported { data: data.to_owned() });
+    }
+    open_rows_in(ROWS, config, data, rebuild_index).await
+}
+
+/// The same, where the rows have another name.
+pub(crate) async fn open_rows_in(
+    rows: &str,
     config: &Config,
     data: &Path,
-    disk: &Arc<dyn Disk>,
-    reserve_bytes: u64,
     rebuild_index: bool,
 ) -> Result<Arc<Embedded>> {
     let mut options =
-        coffre_kv::embedded::Options::new(Arc::clone(disk), data.join("kv"), data.join("index"));
+        coffre_kv::embedded::Options::new(Arc::new(RealDisk), data.join(rows), data.join(INDEX));
+    options.index = match config.storage.index {
+        Index::Sled => IndexKind::Sled,
+        Index::Fjall => IndexKind::Fjall,
+    };
     options.segment_bytes = config.storage.segment_bytes;
     options.checkpoint_bytes = CHECKPOINT_BYTES;
     options.index_cache_bytes = config.storage.index_cache_bytes;
-    options.reserve_bytes = reserve_bytes;
+    options.reserve_bytes = reserve(config, data)?;
     options.rebuild_index = rebuild_index;
     let opened = tokio::task::spawn_blocking(move || Embedded::open(options)).await;
     let opened =

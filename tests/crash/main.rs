@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by a panic")]
 
 mod full_disk;
+mod indexes;
 mod oracle;
 mod s3_load;

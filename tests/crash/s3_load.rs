@@ -27,14 +27,14 @@ fn nothing_acknowledged_is_lost_when_the_daemon_is_killed_under_s3_load() {
     let mut rng = seed::rng("s3_load");
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
-    let mut daemon = Daemon::start_with(&data, &[], GRACE);
+    let mut daemon = Daemon::start_with(&data, &[], &settings(0));
     let mut truths: Vec<Truth> = (0..WRITERS).map(|w| prepare(&daemon.admin(), w)).collect();
     let rounds = seed::rounds(15, 500);
     let mut acknowledged = 0;
     for round in 0..rounds {
         let until_kill = Duration::from_millis(rng.random_range(50..1_500));
         acknowledged += run_until_killed(daemon, &mut truths, until_kill, &mut rng);
-        daemon = Daemon::start_with(&data, &[], GRACE);
+        daemon = Daemon::start_with(&data, &[], &settings(round));
         let s3 = daemon.admin();
         for truth in &mut truths {
             let wrong = truth.verify(&s3);
@@ -48,8 +48,11 @@ fn nothing_acknowledged_is_lost_when_the_daemon_is_killed_under_s3_load() {
     daemon.stop_cleanly();
 }
 
-/// The sweep runs while the load does, so that a kill meets it too.
-const GRACE: &[(&str, &str)] = &[("COFFRE_STORAGE__GRACE_SECONDS", "1")];
+/// The sweep runs while the load does, so that a kill meets it too. Every third start has the other kind of index.
+fn settings(round: usize) -> [(&'static str, &'static str); 2] {
+    let index = if (round / 3).is_multiple_of(2) { "sled" } else { "fjall" };
+    [("COFFRE_STORAGE__GRACE_SECONDS", "1"), ("COFFRE_STORAGE__INDEX", index)]
+}
 
 /// The canary: an object lost, one torn and one that came from nowhere, made behind the oracle's back.
 fn the_oracle_sees_a_loss(daemon: &Daemon, truths: &mut [Truth]) {

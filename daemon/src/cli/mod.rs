@@ -6,7 +6,9 @@ mod bucket;
 mod check;
 mod config;
 mod env;
+mod export;
 mod gc;
+mod import;
 mod key;
 mod org;
 mod output;
@@ -68,6 +70,10 @@ enum Sub {
     Scrub(scrub::Args),
     /// Compare derived data with the truth; exit code 1 when something is wrong
     Check(check::Args),
+    /// Write every row to a file: what a new data directory can be made from, with the blobs and the master key
+    Export(export::Args),
+    /// Read an export into a data directory that has no rows yet, while no daemon runs on it
+    Import(import::Args),
     /// What the daemon does, where its doors are, what is stored
     Status,
     /// The configuration: check
@@ -107,6 +113,8 @@ pub(crate) fn run() -> ExitCode {
         Sub::Gc => gc::run(&context),
         Sub::Scrub(args) => scrub::run(&context, &args),
         Sub::Check(args) => check::run(&context, &args),
+        Sub::Export(args) => export::run(&context, &args),
+        Sub::Import(args) => import::run(&context, &args),
         Sub::Status => status::run(&context),
         Sub::Config(args) => config::run(&context, &args),
         Sub::Env => env::run(&context),

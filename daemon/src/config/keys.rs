@@ -146,6 +146,7 @@ pub(crate) enum Durability {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Storage {
+    pub(crate) index: Index,
     pub(crate) inline_max: u64,
     pub(crate) segment_bytes: u64,
     pub(crate) reserve_bytes: u64,
@@ -159,6 +160,7 @@ pub(crate) struct Storage {
 impl Default for Storage {
     fn default() -> Self {
         Self {
+            index: Index::Sled,
             inline_max: INLINE_MAX,
             segment_bytes: 64 * MIB,
             reserve_bytes: 256 * MIB,
@@ -170,6 +172,14 @@ impl Default for Storage {
             scrub_bytes_per_second: 32 * MIB,
         }
     }
+}
+
+/// What finds the rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Index {
+    Sled,
+    Fjall,
 }
 
 /// One mebibyte.

@@ -121,6 +121,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     // storage
     ("[storage]\ninline_max = 131073", "storage.inline_max", "has to be 0 to 131072"),
     ("[storage]\nsegment_bytes = 1000", "storage.segment_bytes", "has to be 1048576 to"),
+    ("[storage]\nindex = \"redb\"", "storage.index", "has to be one of sled, fjall"),
     ("[storage]\nindex_cache_bytes = 1", "storage.index_cache_bytes", "has to be"),
     ("[storage]\nscrub_bytes_per_second = 0", "storage.scrub_bytes_per_second", "has to be"),
     ("[storage]\ngrace_seconds = 3000000", "storage.grace_seconds", "has to be 0 to"),

@@ -1,9 +1,10 @@
 //! The control socket `DIR/coffre.sock`: how the command line speaks to a running daemon.
 //!
 //! HTTP/1.1 on a unix socket: `POST /` with a [`Command`] as JSON, answered with JSON — the result at 200, else
-//! `{"error": text}`. Who can open the socket (mode 0600: the daemon's user, and root) is trusted and acts as the system.
+//! `{"error": text}`; an export is answered with the stream itself. Who can open the socket (mode 0600: the daemon's user, and root) is trusted and acts as the system.
 
 pub(crate) mod client;
+mod export;
 mod perform;
 pub(crate) mod server;
 
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Gc,
     Scrub { bytes_per_second: Option<u64> },
     Check { rebuild_index: bool },
+    Export,
     Status,
 }
 

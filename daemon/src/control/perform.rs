@@ -136,6 +136,8 @@ pub(super) async fn perform(daemon: &Daemon, host: &Host, command: Command) -> A
             Ok(as_json(&daemon.store.scrub(rate).await?))
         }
         Command::Check { rebuild_index } => check(daemon, rebuild_index).await,
+        // Its answer is no JSON (`export.rs`).
+        Command::Export => Err(Refusal::bad("an export is a stream")),
         Command::Status => Ok(host.status(daemon, &cx).await?),
     }
 }

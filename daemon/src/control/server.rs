@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -19,11 +20,14 @@ use tokio::sync::watch;
 
 use super::client::reachable;
 use super::perform::{Refusal, perform};
-use super::{Command, socket_path};
+use super::{Command, export, socket_path};
 use crate::error::{Error, Result};
 use crate::net::connection;
 use crate::status::Host;
 use crate::wire::Daemon;
+
+/// Of an answer.
+pub(super) type Body = BoxBody<Bytes, io::Error>;
 
 /// Largest command, bytes.
 const COMMAND_BYTES_MAX: usize = 64 * 1024;
@@ -95,17 +99,21 @@ impl Drop for Control {
     }
 }
 
-async fn answer(daemon: &Daemon, host: &Host, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let (status, value) = match carry_out(daemon, host, request).await {
-        Ok(value) => (StatusCode::OK, value),
-        Err(Refusal { status, words }) => (status, json!({"error": words})),
+async fn answer(daemon: &Daemon, host: &Host, request: Request<Incoming>) -> Response<Body> {
+    let (status, body) = match carry_out(daemon, host, request).await {
+        Ok(body) => (StatusCode::OK, body),
+        Err(Refusal { status, words }) => (status, json(&json!({"error": words}))),
     };
-    let mut response = Response::new(Full::new(Bytes::from(value.to_string())));
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     response
 }
 
-async fn carry_out(daemon: &Daemon, host: &Host, request: Request<Incoming>) -> Result<Value, Refusal> {
+fn json(value: &Value) -> Body {
+    Full::new(Bytes::from(value.to_string())).map_err(|never| match never {}).boxed()
+}
+
+async fn carry_out(daemon: &Daemon, host: &Host, request: Request<Incoming>) -> Result<Body, Refusal> {
     if request.method() != Method::POST || request.uri().path() != "/" {
         return Err(Refusal::bad("the control socket takes POST / with a command"));
     }
@@ -114,5 +122,8 @@ async fn carry_out(daemon: &Daemon, host: &Host, request: Request<Incoming>) -> 
     let command: Command = serde_json::from_slice(&body).map_err(|e| {
         Refusal::bad(format!("not a command of this version ({}): {e}", env!("CARGO_PKG_VERSION")))
     })?;
-    perform(daemon, host, command).await
+    if command == Command::Export {
+        return Ok(export::body(daemon));
+    }
+    perform(daemon, host, command).await.map(|value| json(&value))
 }
