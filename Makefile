@@ -39,7 +39,6 @@ run: ## build the daemon and start it with its data in ./data
 .PHONY: build
 build: ## build everything that the tests need
 	$(call install,$(NEED_BUILD))
-	$(CARGO) build $(FLAGS) --workspace
 	$(CARGO) test $(FLAGS) --workspace --no-run
 
 .PHONY: setup

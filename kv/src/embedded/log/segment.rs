@@ -21,8 +21,11 @@ use crate::{Error, Position, Result};
 pub(crate) const SEGMENT_HEADER: u64 = 64;
 const MAGIC: &[u8; 8] = b"COFFRLOG";
 const VERSION: u32 = 1;
-/// Read at once when frames are read in order.
+/// Read at once when frames are read in order: more with each read, up to this. A follower at the feed's end wants a
+/// frame or two, on another thread each time, and an allocator keeps what each thread has used.
 const READ_BYTES: usize = 256 * 1024;
+/// Read at first.
+const FIRST_READ_BYTES: usize = 8 * 1024;
 
 /// A segment's first frame: how the log came here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -316,11 +319,13 @@ pub(crate) struct FrameReader {
     offset: u64,
     window: Vec<u8>,
     window_at: u64,
+    next_read: usize,
 }
 
 impl FrameReader {
     pub(crate) fn new(segment: &Arc<Segment>, store: StoreId, offset: u64) -> Self {
-        Self { segment: Arc::clone(segment), store, offset, window: Vec::new(), window_at: offset }
+        let (window, window_at) = (Vec::new(), offset);
+        Self { segment: Arc::clone(segment), store, offset, window, window_at, next_read: FIRST_READ_BYTES }
     }
 
     /// Where the next frame would begin.
@@ -364,7 +369,8 @@ impl FrameReader {
         let is_held = offset >= self.window_at
             && held.and_then(|at| at.checked_add(len)).is_some_and(|end| end <= self.window.len());
         if !is_held {
-            self.window.resize(len.max(READ_BYTES), 0);
+            self.window.resize(len.max(self.next_read), 0);
+            self.next_read = (self.next_read * 2).min(READ_BYTES);
             let mut done = 0;
             while let Some(rest) = self.window.get_mut(done..).filter(|rest| !rest.is_empty()) {
                 match self.segment.file.read_at(rest, offset + done as u64) {
