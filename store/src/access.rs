@@ -7,9 +7,10 @@ use crate::plan::Placed;
 use crate::{Action, Ask, Cx, Decision, Store};
 
 impl Store {
-    /// May they do what concerns no bucket yet, or all of them?
+    /// May they do what concerns no bucket yet, or all of them? `Denied` if not: there is nothing to hide.
     pub(crate) fn ask_at_all(&self, cx: &Cx, action: Action) -> Result<()> {
-        self.put_question(&Ask { cx, action, bucket: None, key: None, existing: None, initiator: None })
+        let ask = Ask { cx, action, bucket: None, key: None, existing: None, initiator: None };
+        self.put_question(&ask).map_err(|_| Error::Denied)
     }
 
     /// May they? `Denied` or `Hidden` if not.

@@ -6,6 +6,7 @@ use coffre_kv::{Check, Commit, KvExt, Range, Scan, Step, Write};
 use crate::codec::keys;
 use crate::codec::object::{decode_bucket, encode_bucket};
 use crate::object::{Bucket, BuiltIn, Versioning};
+use crate::pages::Pages;
 use crate::plan::Placed;
 use crate::usage::{self, Measure};
 use crate::watch::Note;
@@ -35,8 +36,6 @@ pub struct BucketsPage {
 
 /// Most buckets of one page.
 pub const BUCKETS_PAGE_MAX: usize = 10_000;
-/// Rows read at once.
-const ROWS: usize = 500;
 /// Most tags of a bucket, largest policy in bytes (S3).
 const TAGS_MAX: usize = 50;
 const POLICY_BYTES_MAX: usize = 20 * 1024;
@@ -170,11 +169,9 @@ impl Store {
         next.push(0);
         range.start = range.start.max(Bytes::from(next));
         let mut page = BucketsPage::default();
-        loop {
-            let rows = self.inner.kv().rows(Scan::forward(range.clone()), ROWS).await?;
-            let is_last = rows.len() < ROWS;
-            for (row, entry) in rows {
-                range.start = [row.as_ref(), &[0]].concat().into();
+        let mut pages = Pages::over(range);
+        while let Some(rows) = pages.next(self).await? {
+            for (_, entry) in rows {
                 let bucket = decode_bucket(&entry.value)?;
                 let is_own = bucket.owner.is_some() && bucket.owner == cx.principal.user();
                 if !is_own && self.ask(cx, Action::ListBucket, &bucket, None, None).is_err() {
@@ -186,10 +183,8 @@ impl Store {
                 }
                 page.buckets.push(bucket);
             }
-            if is_last {
-                return Ok(page);
-            }
         }
+        Ok(page)
     }
 
     /// Removes an empty bucket: no versions, delete markers or uploads.

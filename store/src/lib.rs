@@ -28,6 +28,7 @@ mod model;
 pub mod multipart;
 pub mod name;
 pub mod object;
+mod pages;
 mod pending;
 mod plan;
 pub mod put;

@@ -38,6 +38,13 @@ pub fn binary() -> PathBuf {
         .expect("no daemon beside this program: `cargo build -p coffre-daemon` (or `make build`) first")
 }
 
+/// Resident memory of a process that is not file-backed, bytes; `None` when there is no such process.
+pub fn rss_anon(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
 /// Waits until `look` finds something.
 #[track_caller]
 #[expect(clippy::disallowed_methods, reason = "the one place of the suites that looks again after a pause")]
@@ -166,9 +173,7 @@ impl Daemon {
 
     /// Resident memory that is not file-backed, and its peak is the caller's to keep (contract D38), bytes.
     pub fn rss_anon(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+        rss_anon(self.pid()).unwrap()
     }
 
     fn signal(&self, signal: Signal) {

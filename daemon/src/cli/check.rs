@@ -5,11 +5,10 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::output::count;
-use super::{Context, list, number, text};
-use crate::config::Sources;
+use super::{Context, block_on, list, number, take_over, text};
 use crate::control::Command;
 use crate::error::{Error, Result};
-use crate::{lock, wire};
+use crate::wire;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -50,16 +49,10 @@ fn human(checked: &Value, findings: &[Value]) -> String {
     lines.join("\n")
 }
 
-/// Opens the data itself. The lock keeps a daemon from starting meanwhile.
+/// Opens the data itself.
 fn here(context: &Context, args: &Args) -> Result<Value> {
-    // A folder that was never a store is not made one.
-    if !context.data.join("kv").is_dir() {
-        return Err(Error::NotRunning { data: context.data.clone() });
-    }
-    let loaded = Sources::of_process(args.config.clone(), Vec::new()).load()?;
-    let _lock = lock::take(&context.data)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.map_err(Error::io("starting"))?.block_on(async {
+    let (loaded, _lock) = take_over(context, args.config.as_ref())?;
+    block_on(async {
         let daemon = wire::open(loaded.config, &context.data, args.rebuild_index).await?;
         let checked = daemon.store.check().await;
         let closed = daemon.close().await;

@@ -13,11 +13,10 @@ use coffre_kv::Kv as _;
 use serde_json::json;
 
 use super::output::size;
-use super::{Context, number};
-use crate::config::Sources;
+use super::{Context, block_on, number, take_over};
 use crate::control::{self, Command};
 use crate::error::{Error, Result};
-use crate::{lock, wire};
+use crate::wire;
 
 const BUFFER_BYTES: usize = 1024 * 1024;
 
@@ -71,8 +70,7 @@ fn write(context: &Context, args: &Args, path: &Path) -> Result<u64> {
     }
     let file = RealDisk.open(path, Open::Create).map_err(Error::io("making the file to export to"))?;
     let stream = || BufWriter::with_capacity(BUFFER_BYTES, Stream { file: Arc::clone(&file), at: 0 });
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.map_err(Error::io("starting"))?.block_on(async {
+    block_on(async {
         let mut to = stream();
         match control::client::receive(&context.data, &Command::Export, &mut to).await {
             Err(Error::NotRunning { .. }) => here(context, args, stream()).await,
@@ -84,14 +82,9 @@ fn write(context: &Context, args: &Args, path: &Path) -> Result<u64> {
     synced.map_err(Error::io("writing the export"))
 }
 
-/// Opens the rows itself. The lock keeps a daemon from starting meanwhile.
+/// Opens the rows itself.
 async fn here(context: &Context, args: &Args, to: impl Write + Send + 'static) -> Result<()> {
-    // A folder that was never a store is not made one.
-    if !context.data.join("kv").is_dir() {
-        return Err(Error::NotRunning { data: context.data.clone() });
-    }
-    let loaded = Sources::of_process(args.config.clone(), Vec::new()).load()?;
-    let _lock = lock::take(&context.data)?;
+    let (loaded, _lock) = take_over(context, args.config.as_ref())?;
     let kv = wire::open_rows(&loaded.config, &context.data, false).await?;
     let exported = kv.export(Box::new(to)).await;
     let closed = kv.close().await;

@@ -10,7 +10,7 @@ use coffre_disk::{Disk as _, RealDisk};
 use coffre_kv::Kv as _;
 use serde_json::json;
 
-use super::Context;
+use super::{Context, block_on};
 use crate::config::Sources;
 use crate::error::{Error, Result};
 use crate::{lock, wire};
@@ -34,8 +34,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     }
     remove(&data.join(wire::ROWS_IMPORTED))?;
     remove(&data.join(wire::INDEX))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.map_err(Error::io("starting"))?.block_on(async {
+    block_on(async {
         let kv = wire::open_rows_in(wire::ROWS_IMPORTED, &loaded.config, data, false).await?;
         let imported = kv.import(Box::new(from)).await;
         let closed = kv.close().await;

@@ -24,8 +24,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use serde_json::Value;
 
+use crate::config::{Loaded, Sources};
 use crate::control::{self, Command};
 use crate::error::{Error, Result};
+use crate::lock::{self, DataLock};
+use crate::wire;
 use output::Output;
 
 /// Coffre: files kept once, by content, behind an S3 door (and more to come).
@@ -96,6 +99,22 @@ impl Context {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map_err(Error::io("starting"))?.block_on(control::client::ask(&self.data, command))
     }
+}
+
+/// Settings and lock of a data directory on which no daemon runs. The lock keeps one from starting meanwhile.
+fn take_over(context: &Context, config: Option<&PathBuf>) -> Result<(Loaded, DataLock)> {
+    // A folder that was never a store is not made one.
+    if !context.data.join(wire::ROWS).is_dir() {
+        return Err(Error::NotRunning { data: context.data.clone() });
+    }
+    let loaded = Sources::of_process(config.cloned(), Vec::new()).load()?;
+    Ok((loaded, lock::take(&context.data)?))
+}
+
+/// Runs what opens rows itself.
+fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(Error::io("starting"))?.block_on(work)
 }
 
 /// Runs the command of the process's arguments.

@@ -1,7 +1,8 @@
 //! The control socket `DIR/coffre.sock`: how the command line speaks to a running daemon.
 //!
 //! HTTP/1.1 on a unix socket: `POST /` with a [`Command`] as JSON, answered with JSON — the result at 200, else
-//! `{"error": text}`; an export is answered with the stream itself. Who can open the socket (mode 0600: the daemon's user, and root) is trusted and acts as the system.
+//! `{"error": text}`; an export is answered with the stream itself. Who can open the socket (mode 0600: the
+//! daemon's user, and root) is trusted and acts as the system.
 
 pub(crate) mod client;
 mod export;

@@ -1,9 +1,10 @@
 //! The index's own mark: how far it was brought, whose it is, and what its rows add up to.
 //!
 //! An index may come back wrong without a word: sled skips the rest of a segment in which one message is damaged, and
-//! rows are missing then or old. So every group first writes a mark with the sum of all rows that the group does not touch, and an opening adds up
-//! the rows again before it believes them: all except those of the group's frames, which a death or a lost end of
-//! the index's file may have left half applied. The replay begins before these frames, and writes them again.
+//! rows are missing then or old. So every group first writes a mark with the sum of all rows that the group does not
+//! touch, and an opening adds up the rows again before it believes them: all except those of the group's frames, which
+//! a death or a lost end of the index's file may have left half applied. The replay begins before these frames, and
+//! writes them again.
 //!
 //! The row stands under the empty key, which no caller can use: `position u64 · store id · begin position u64 · segment
 //! u64 · offset u64 · end segment u64 · offset u64 · sum u64`.

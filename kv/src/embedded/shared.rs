@@ -9,7 +9,7 @@ use coffre_disk::Disk as _;
 use tokio::sync::{oneshot, watch};
 
 use super::Options;
-use super::index::{Index, Onward, Visit};
+use super::index::{Index, Visit, apart};
 use super::log::frame::{Place, StoreId};
 use super::log::segment::Segments;
 use super::queue::{Queue, Request};
@@ -177,19 +177,9 @@ impl Shared {
         direction: Direction,
         visit: &mut Visit<'_>,
     ) -> Result<()> {
-        let mut refused = None;
-        let scanned = index.scan(range.0, range.1, direction, &mut |key, row| {
-            if self.is_stopped() {
-                refused = Some(Error::Stopped);
-                return Ok(Onward::Stop);
-            }
-            Ok(visit(key, row).unwrap_or_else(|error| {
-                refused = Some(error);
-                Onward::Stop
-            }))
-        });
-        self.or_poison(scanned)?;
-        refused.map_or(Ok(()), Err)
+        let mut unless_stopped =
+            |key: &[u8], row: &[u8]| if self.is_stopped() { Err(Error::Stopped) } else { visit(key, row) };
+        self.or_poison(apart(&mut unless_stopped, |visit| index.scan(range.0, range.1, direction, visit)))?
     }
 
     pub(super) fn head(&self) -> Head {

@@ -6,11 +6,12 @@
 use bytes::Bytes;
 use coffre_kv::{Commit, Write};
 
-use super::survey::{Difference, Pages, Surveyed};
+use super::survey::{Difference, Surveyed};
 use super::{Checked, Finding};
 use crate::codec::keys;
 use crate::error::{Error, Result};
 use crate::object::BlobId;
+use crate::pages::Pages;
 use crate::refs::{self, BlobKey, BlobRow, State};
 use crate::{Store, blob, usage};
 

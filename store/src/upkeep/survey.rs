@@ -9,18 +9,17 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
-use coffre_kv::{Entry, KvExt, Range, Scan};
+use coffre_kv::Entry;
 
 use super::Finding;
-use crate::codec::keys::{self, Key};
+use crate::codec::keys;
 use crate::codec::object::{decode_bucket, decode_history, decode_page, decode_version, encode_gone};
 use crate::error::{Error, Result};
 use crate::name::{BucketId, ObjectKey, UploadId};
 use crate::object::{BlobId, Bucket, Extent, HistoryEntry, Manifest, Version};
+use crate::pages::Pages;
 use crate::{Store, derived, multipart, refs, usage};
 
-/// Rows read at once.
-const ROWS: usize = 500;
 /// Partitions of a survey: of a million items each holds a few hundred.
 const PARTITIONS: usize = 4096;
 /// Items collected at once, at most (beyond a partition's own number).
@@ -421,27 +420,6 @@ fn misplaced(entry: &HistoryEntry, place: &Where) -> Option<&'static str> {
         return Some("its key's head is older");
     }
     (head.is_null && place.nulls > 0).then_some("its key has two null entries")
-}
-
-/// Rows of a table, some at a time, so that async work may stand between them.
-pub(super) struct Pages(Option<Range>);
-
-impl Pages {
-    pub(super) fn of(table: u8) -> Self {
-        Self(Some(Range::prefix(Key::of(table).done())))
-    }
-
-    /// The next rows; `None`: no more.
-    pub(super) async fn next(&mut self, store: &Store) -> Result<Option<Vec<(Bytes, Entry)>>> {
-        let Some(range) = self.0.take() else { return Ok(None) };
-        let end = range.end.clone();
-        let rows = store.inner.kv().rows(Scan::forward(range), ROWS).await?;
-        if let (Some((last, _)), true) = (rows.last(), rows.len() == ROWS) {
-            let start = [last.as_ref(), &[0]].concat().into();
-            self.0 = Some(Range { start, end });
-        }
-        Ok(Some(rows))
-    }
 }
 
 fn object_key(text: &str) -> Result<ObjectKey> {

@@ -39,6 +39,21 @@ pub(crate) enum Onward {
 /// Called with each key and row of a scan.
 pub(crate) type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<Onward> + 'a;
 
+/// Keeps apart what a scan can end with: outside a failure of the index, inside what the visitor answered.
+pub(crate) fn apart(
+    visit: &mut Visit<'_>,
+    scan: impl FnOnce(&mut Visit<'_>) -> Result<()>,
+) -> Result<Result<()>> {
+    let mut answered = Ok(());
+    scan(&mut |key, row| {
+        Ok(visit(key, row).unwrap_or_else(|error| {
+            answered = Err(error);
+            Onward::Stop
+        }))
+    })?;
+    Ok(answered)
+}
+
 /// An ordered map of rows. Keys are never empty; the empty key is the engine's own mark.
 pub(crate) trait Index: Send + Sync + 'static {
     /// The row of a key.
@@ -65,7 +80,7 @@ pub enum IndexKind {
     /// sled 0.34: a B-tree over a log. The default.
     #[default]
     Sled,
-    /// fjall 3: a log-structured merge tree. Faster from some hundred thousand rows on, and smaller.
+    /// fjall 3: a log-structured merge tree. Faster from some hundred thousand rows on.
     Fjall,
 }
 
@@ -163,16 +178,7 @@ impl Index for Watched {
         direction: Direction,
         visit: &mut Visit<'_>,
     ) -> Result<()> {
-        // What the visitor answers is none of the index's.
-        let mut refused = None;
-        let scanned = self.index.scan(start, end, direction, &mut |key, row| {
-            Ok(visit(key, row).unwrap_or_else(|error| {
-                refused = Some(error);
-                Onward::Stop
-            }))
-        });
-        self.watch(scanned)?;
-        refused.map_or(Ok(()), Err)
+        self.watch(apart(visit, |visit| self.index.scan(start, end, direction, visit)))?
     }
 
     fn apply(&self, changes: &mut dyn Iterator<Item = RowChange<'_>>) -> Result<()> {
