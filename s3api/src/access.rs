@@ -11,11 +11,13 @@ use coffre_identity::Identity;
 use coffre_store::object::{Circumstances, Door, Principal};
 use coffre_store::{Action, BucketName, Cx, Store};
 use http::Extensions;
+use hyper::body::Incoming;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::dto::CopySource;
 use s3s::{S3Request, S3Result, s3_error};
 
 use crate::auth;
+use crate::body::Shared;
 use crate::convert::owner_id;
 
 /// What the door knows of a request before it is parsed; travels in its extensions.
@@ -29,6 +31,8 @@ pub(crate) struct Arrival {
     pub(crate) circumstances: Arc<Circumstances>,
     /// The operation's name, once s3s knows it; for logs and counters.
     pub(crate) operation: Arc<std::sync::OnceLock<String>>,
+    /// The body.
+    pub(crate) body: Shared<Incoming>,
     /// The operation has begun: what was to be read before it has been read.
     pub(crate) has_begun: Arc<AtomicBool>,
 }

@@ -90,6 +90,7 @@ pub(crate) fn code(error: &Error) -> Code {
             .message(format!("At least one of the pre-conditions you specified did not hold: {condition}")),
         Error::NotModified(_) => S3ErrorCode::NotModified.into(),
         Error::Busy => S3ErrorCode::ConditionalRequestConflict.into(),
+        Error::NotAsSigned => sha256_mismatch(),
         Error::ChecksumMismatch { algorithm } => Code::from(S3ErrorCode::BadDigest)
             .message(format!("The {algorithm} you specified did not match the calculated checksum.")),
         Error::IncompleteBody { source } => code_body(source),

@@ -35,7 +35,7 @@ use s3s::{Body, HttpError, S3Error, s3_error};
 use tracing::Instrument as _;
 
 use crate::access::{Access, Arrival};
-use crate::body::{BODY_IDLE, Timed};
+use crate::body::{BODY_IDLE, Broken, Timed};
 use crate::guard::Refusal;
 
 /// Largest chunk of a signed chunked upload, bytes. s3s holds a whole one before it checks it; clients send 64 KiB to
@@ -183,14 +183,16 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let shared = Arc::clone(&self.shared);
         let (head, body) = request.into_parts();
-        let arrival = self.arrival(&head);
+        let body = Timed::new(body, BODY_IDLE);
+        let broken = body.broken();
+        let arrival = self.arrival(&head, body);
         let span = tracing::debug_span!("s3", request_id = &*arrival.request_id);
-        Box::pin(async move { shared.answer(head, body, arrival).await }.instrument(span))
+        Box::pin(async move { shared.answer(head, arrival, broken).await }.instrument(span))
     }
 }
 
 impl Connection {
-    fn arrival(&self, head: &Parts) -> Arrival {
+    fn arrival(&self, head: &Parts, body: Timed<Incoming>) -> Arrival {
         let text =
             |name| head.headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok()).map(str::to_owned);
         let query: Vec<_> = convert::query_pairs(head.uri.query().unwrap_or_default()).collect();
@@ -207,6 +209,7 @@ impl Connection {
                 max_keys: asked("max-keys").and_then(|n| n.parse().ok()),
             }),
             operation: Arc::new(OnceLock::new()),
+            body: body::Shared::new(body),
             has_begun: Arc::default(),
         }
     }
@@ -216,8 +219,8 @@ impl Shared {
     async fn answer(
         &self,
         mut head: Parts,
-        body: Incoming,
         arrival: Arrival,
+        broken: Arc<OnceLock<Broken>>,
     ) -> Result<Response<Body>, HttpError> {
         let is_head = head.method == Method::HEAD;
         let request_id = Arc::clone(&arrival.request_id);
@@ -226,10 +229,9 @@ impl Shared {
             self.refuse(refusal, &request_id)?
         } else {
             let has_begun = Arc::clone(&arrival.has_begun);
+            let body = Body::http_body_unsync(arrival.body.clone());
             head.extensions.insert(arrival);
-            let body = Timed::new(body, BODY_IDLE);
-            let broken = body.broken();
-            let request = Request::from_parts(head, Body::http_body_unsync(body));
+            let request = Request::from_parts(head, body);
             let answered = AssertUnwindSafe(self.service.call(request)).catch_unwind().await;
             let is_unread = operation.get().is_some() && !has_begun.load(Ordering::Relaxed);
             match answered {

@@ -72,6 +72,9 @@ pub enum Error {
         /// The checksum's name as S3 spells it: `MD5`, `SHA256`, `CRC32C`, …
         algorithm: &'static str,
     },
+    /// Bytes received do not have the SHA-256 that the request was signed with. Nothing was stored.
+    #[error("the bytes received are not the ones that were signed")]
+    NotAsSigned,
     /// The body ended early, was malformed or came too slowly. Nothing was stored.
     #[error("the body was not received whole")]
     IncompleteBody {

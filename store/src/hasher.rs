@@ -137,11 +137,11 @@ pub(crate) fn digest(wanted: &Wanted, bytes: &[u8]) -> Digests {
 
 /// Compares what was computed with what was claimed, the trailer included.
 pub(crate) fn verify(digests: &Digests, claims: Claims) -> Result<()> {
+    if claims.signed_sha256.is_some_and(|signed| signed != digests.sha256.0) {
+        return Err(Error::NotAsSigned);
+    }
     if claims.md5.is_some() && claims.md5 != digests.md5 {
         return Err(Error::ChecksumMismatch { algorithm: "MD5" });
-    }
-    if claims.sha256.is_some_and(|claimed| claimed != digests.sha256.0) {
-        return Err(Error::ChecksumMismatch { algorithm: "SHA256" });
     }
     verify_checksums(digests, &claims.checksums)?;
     match claims.trailer {

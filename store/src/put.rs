@@ -16,8 +16,8 @@ use crate::{ByteStream, Cx, Error, ObjectKey, Result, Store, VersionId};
 pub struct Claims {
     /// `Content-MD5`.
     pub md5: Option<[u8; 16]>,
-    /// `x-amz-content-sha256` where it is a digest, or another door's claim.
-    pub sha256: Option<[u8; 32]>,
+    /// The SHA-256 that the request was signed with.
+    pub signed_sha256: Option<[u8; 32]>,
     /// `x-amz-checksum-*`: verified and kept with the version.
     pub checksums: Vec<Checksum>,
     /// Algorithms announced by `x-amz-trailer` or `x-amz-sdk-checksum-algorithm`: computed along the way and kept.

@@ -184,10 +184,12 @@ pub(crate) fn of_upload(
 /// Reads the checksum once the body has ended.
 type FromTrailer = Box<dyn FnOnce() -> Result<Vec<Checksum>, Error> + Send>;
 
-/// Everything a client claims of a body: `Content-MD5`, one checksum header, or one in the trailer.
+/// Everything a client claims of a body: `Content-MD5`, one checksum header, or one in the trailer, and the hash it
+/// was signed with.
 pub(crate) fn claims(
     content_md5: Option<&str>,
     checksum: Option<Checksum>,
+    signed_sha256: Option<[u8; 32]>,
     headers: &HeaderMap,
     trailer: Option<TrailingHeaders>,
 ) -> S3Result<Claims> {
@@ -213,7 +215,7 @@ pub(crate) fn claims(
         }
         _ => None,
     };
-    Ok(Claims { md5, checksums: checksum.into_iter().collect(), compute, trailer, ..Claims::default() })
+    Ok(Claims { md5, signed_sha256, checksums: checksum.into_iter().collect(), compute, trailer })
 }
 
 /// The checksum that `x-amz-trailer` announces.
@@ -288,12 +290,12 @@ mod tests {
     #[test]
     fn claims_are_verified_or_refused() {
         let mut headers = HeaderMap::new();
-        assert!(claims(Some("AA=="), None, &headers, None).is_err(), "short MD5");
+        assert!(claims(Some("AA=="), None, None, &headers, None).is_err(), "short MD5");
         headers.insert("x-amz-trailer", "x-amz-checksum-crc32".parse().unwrap());
-        assert_eq!(claims(None, None, &headers, None).unwrap().compute, [Algorithm::Crc32]);
+        assert_eq!(claims(None, None, None, &headers, None).unwrap().compute, [Algorithm::Crc32]);
         headers.insert("x-amz-trailer", "x-amz-checksum-crc32, x-amz-checksum-sha1".parse().unwrap());
-        assert!(claims(None, None, &headers, None).is_err(), "two announced");
+        assert!(claims(None, None, None, &headers, None).is_err(), "two announced");
         headers.insert("x-amz-trailer", "x-amz-checksum-xxhash3".parse().unwrap());
-        assert!(claims(None, None, &headers, None).is_err(), "one we do not compute");
+        assert!(claims(None, None, None, &headers, None).is_err(), "one we do not compute");
     }
 }

@@ -55,9 +55,10 @@ pub(super) async fn create(
 /// `UploadPart`.
 pub(super) async fn put_part(
     ops: &Ops,
-    request: S3Request<UploadPartInput>,
+    mut request: S3Request<UploadPartInput>,
 ) -> S3Result<S3Response<UploadPartOutput>> {
     let cx = context(&request)?;
+    let (body, sha256) = body::upload(&mut request, |input| input.body.take());
     let mut input = request.input;
     if input.sse_customer_algorithm.is_some() || input.sse_customer_key.is_some() {
         return Err(s3_error!(NotImplemented, "Server-side encryption is not implemented"));
@@ -71,10 +72,11 @@ pub(super) async fn put_part(
         claims: checksum::claims(
             input.content_md5.as_deref(),
             claimed,
+            sha256,
             &request.headers,
             request.trailing_headers,
         )?,
-        body: body::incoming(input.body.take()),
+        body,
     };
     let part = ops.store.put_part(&cx, part).await.answer(&cx)?;
     let mut output =

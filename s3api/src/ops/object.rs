@@ -73,6 +73,7 @@ pub(super) async fn put(
 ) -> S3Result<S3Response<PutObjectOutput>> {
     let cx = context(&request)?;
     unhoist!(request);
+    let (body, sha256) = body::upload(&mut request, |input| input.body.take());
     let mut input = request.input;
     refuse_unsupported!(input);
     if input.write_offset_bytes.is_some() {
@@ -86,11 +87,12 @@ pub(super) async fn put(
         claims: checksum::claims(
             input.content_md5.as_deref(),
             claimed,
+            sha256,
             &request.headers,
             request.trailing_headers,
         )?,
         conditions: convert::conditions(input.if_match.take(), input.if_none_match.take(), None, None),
-        body: body::incoming(input.body.take()),
+        body,
     };
     let stored = ops.store.put(&cx, put).await.answer(&cx)?;
     let mut output = PutObjectOutput {
