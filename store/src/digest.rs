@@ -114,7 +114,7 @@ pub struct Checksum {
 impl ETag {
     /// Of an object completed from parts: the MD5 of their MD5s, and how many they are.
     pub fn of_parts(md5s: &[[u8; 16]]) -> Self {
-        let mut hash = md5::Md5::new();
+        let mut hash = md5_simd::Md5::new();
         for md5 in md5s {
             hash.update(md5);
         }

@@ -42,7 +42,7 @@ pub(crate) struct MainLane {
 }
 
 /// The lane of MD5, which takes longer than all others together.
-pub(crate) struct Md5Lane(Option<md5::Md5>);
+pub(crate) struct Md5Lane(Option<md5_simd::Md5>);
 
 impl MainLane {
     fn new(wanted: &Wanted) -> Self {
@@ -88,7 +88,7 @@ impl Md5Lane {
 
 /// Fresh lanes.
 pub(crate) fn lanes(wanted: &Wanted) -> (MainLane, Md5Lane) {
-    (MainLane::new(wanted), Md5Lane(wanted.md5.then(md5::Md5::new)))
+    (MainLane::new(wanted), Md5Lane(wanted.md5.then(md5_simd::Md5::new)))
 }
 
 /// The digests of a whole body.
@@ -119,7 +119,7 @@ pub(crate) fn finish(wanted: &Wanted, main: MainLane, md5: Md5Lane) -> Digests {
         Some(Checksum { algorithm, kind: ChecksumKind::FullObject, value: value(algorithm)? })
     });
     let checksums = checksums.collect();
-    Digests { sha256, md5: md5.0.map(|md5| md5.finalize().into()), crc64nvme, checksums }
+    Digests { sha256, md5: md5.0.map(md5_simd::Md5::finalize), crc64nvme, checksums }
 }
 
 /// The library gives every CRC as 64 bits; a 32-bit one stands in the low half.
@@ -229,11 +229,28 @@ mod tests {
             }
             let digests = finish(&all(), main, md5);
             prop_assert_eq!(&digests, &digest(&all(), &whole));
+            prop_assert_eq!(digests.md5, Some(md5::Md5::digest(&whole).into()));
             let crc32 = crc(0xedb8_8320, 32, &whole).to_be_bytes();
             prop_assert_eq!(value(&digests, Algorithm::Crc32), hex::encode(&crc32[4..]));
             let crc32c = crc(0x82f6_3b78, 32, &whole).to_be_bytes();
             prop_assert_eq!(value(&digests, Algorithm::Crc32c), hex::encode(&crc32c[4..]));
             prop_assert_eq!(digests.crc64nvme, crc(0x9a6c_9329_ac4b_c9b5, 64, &whole));
+        }
+    }
+
+    /// The MD5 that is fast against the one that is plain, over lengths around and far beyond its blocks of 64 bytes.
+    #[test]
+    fn md5_is_md5() {
+        let bytes: Vec<u8> = (0_u32..300_000).map(|n| n.wrapping_mul(0x9e37_79b9).to_le_bytes()[3]).collect();
+        for len in (0..260).chain([4095, 4096, 65_537, 299_999, 300_000]) {
+            let expected: [u8; 16] = md5::Md5::digest(&bytes[..len]).into();
+            for cut in [0, 1, 63, 64, 65, len / 2] {
+                let cut = cut.min(len);
+                let mut lane = Md5Lane(Some(md5_simd::Md5::new()));
+                lane.update(&bytes[..cut]);
+                lane.update(&bytes[cut..len]);
+                assert_eq!(lane.0.unwrap().finalize(), expected, "{len} bytes, cut at {cut}");
+            }
         }
     }
 

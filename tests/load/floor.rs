@@ -19,7 +19,7 @@ use hyper::header::CONTENT_LENGTH;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
-use md5::Md5;
+use md5_simd::Md5;
 use sha2::{Digest, Sha256};
 
 use crate::Outcome;
