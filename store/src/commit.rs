@@ -172,7 +172,7 @@ impl Store {
     ) -> Result<Option<Placed<HistoryEntry>>> {
         let scan = Scan::forward(Range::prefix(keys::versions(bucket.id, key)));
         let visit = move |found: &mut Result<Option<Placed<HistoryEntry>>>, row: coffre_kv::Row<'_>| {
-            match decode_history(&Bytes::copy_from_slice(row.value)) {
+            match decode_history(row.value) {
                 Ok(value) if value.is(which) => *found = Ok(Some(Placed { value, position: row.position })),
                 Ok(_) => return Step::Next,
                 Err(error) => *found = Err(error),

@@ -13,7 +13,6 @@ mod tests;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use coffre_kv::{Kv, KvExt, Row, Scan, Step};
 
 use crate::codec::keys;
@@ -45,7 +44,7 @@ pub struct List {
 #[derive(Clone, Debug, Default)]
 pub struct Page {
     /// Keys and their current versions, in UTF-8 byte order.
-    pub entries: Vec<(String, Version)>,
+    pub entries: Vec<(String, Box<Version>)>,
     /// Common prefixes, in order; interleaved with the entries they make up the page.
     pub common_prefixes: Vec<String>,
     /// What to give as `after` for the next page: the last entry or common prefix of this one; `None`: no more.
@@ -157,7 +156,7 @@ struct Table {
     /// What follows an object key in a row's key; empty: nothing.
     key_end: &'static [u8],
     parse_key: fn(&[u8]) -> Result<String>,
-    decode: fn(&Bytes) -> Result<HistoryEntry>,
+    decode: fn(&[u8]) -> Result<HistoryEntry>,
 }
 
 const HEADS: Table = Table {
@@ -186,7 +185,7 @@ async fn page(kv: &dyn Kv, bucket: BucketId, list: &List, shown: Shown) -> Resul
     page.next_after = units.last().filter(|_| has_more).map(|unit| unit.text().to_owned());
     for unit in units {
         match unit {
-            Unit::Entry(key, HistoryEntry::Version(version)) => page.entries.push((key, *version)),
+            Unit::Entry(key, HistoryEntry::Version(version)) => page.entries.push((key, version)),
             Unit::Entry(_, HistoryEntry::DeleteMarker(_)) => {}
             Unit::Common(prefix) => page.common_prefixes.push(prefix),
         }
@@ -307,7 +306,7 @@ fn step(
         }
         Look::Common(_) | Look::Entry => {}
     }
-    let entry = match (table.decode)(&Bytes::copy_from_slice(row.value)) {
+    let entry = match (table.decode)(row.value) {
         Ok(entry) => entry,
         Err(error) => {
             tracing::error!(row = hex::encode(row.key), %error, "a record that cannot be read is left out of a list");
@@ -351,7 +350,7 @@ async fn below_marker(kv: &dyn Kv, bucket: BucketId, key: &str, marker: VersionR
     }
     let scan = Scan::forward(coffre_kv::Range::prefix(keys::versions(bucket, &key)));
     kv.scan_into(scan, Ok(None), move |found: &mut Result<Option<u64>>, row| {
-        match decode_history(&Bytes::copy_from_slice(row.value)) {
+        match decode_history(row.value) {
             Ok(entry) => match find(&entry) {
                 None => Step::Next,
                 some => {

@@ -124,12 +124,11 @@ pub(crate) fn encode_version(version: &Version) -> Bytes {
 }
 
 /// Reads a version's record.
-pub(crate) fn decode_version(record: &Bytes) -> Result<Version> {
-    let mut r = Reader::new("version", record)?;
-    read_version(&mut r).map(|version| Version { unknown: r.unknown(), ..version })
+pub(crate) fn decode_version(record: &[u8]) -> Result<Version> {
+    read_version(Reader::new("version", record)?)
 }
 
-fn read_version(r: &mut Reader<'_>) -> Result<Version> {
+fn read_version(mut r: Reader<'_>) -> Result<Version> {
     if r.take::<bool>(tag::IS_DELETE_MARKER)?.is_some() {
         return Err(corrupt("a delete marker stands where a version should"));
     }
@@ -169,10 +168,10 @@ fn read_version(r: &mut Reader<'_>) -> Result<Version> {
         crc64nvme: r.take(tag::CRC64)?,
         checksums: decode_checksums(r.or_default(tag::CHECKSUMS)?)?,
         sniffed_type: r.take(tag::SNIFFED)?,
-        attributes: take_attributes(r)?,
+        attributes: take_attributes(&mut r)?,
         manifest,
         parts,
-        unknown: Vec::new(),
+        unknown: r.unknown(),
     })
 }
 
@@ -197,13 +196,12 @@ pub(crate) fn encode_history(entry: &HistoryEntry) -> Bytes {
 }
 
 /// Reads an entry of a key's history.
-pub(crate) fn decode_history(record: &Bytes) -> Result<HistoryEntry> {
+pub(crate) fn decode_history(record: &[u8]) -> Result<HistoryEntry> {
     let mut r = Reader::new("version", record)?;
     if r.take::<bool>(tag::IS_DELETE_MARKER)?.is_none() {
-        let version = read_version(&mut r)?;
-        return Ok(HistoryEntry::Version(Box::new(Version { unknown: r.unknown(), ..version })));
+        return Ok(HistoryEntry::Version(Box::new(read_version(r)?)));
     }
-    let marker = DeleteMarker {
+    Ok(HistoryEntry::DeleteMarker(DeleteMarker {
         id: VersionId(r.need(tag::ID)?),
         is_null: r.or_default(tag::IS_NULL)?,
         sequence: r.need(tag::SEQUENCE)?,
@@ -213,9 +211,8 @@ pub(crate) fn decode_history(record: &Bytes) -> Result<HistoryEntry> {
             (Some(ino), filing) => Some(Identity { ino, filing }),
             (None, _) => None,
         },
-        unknown: Vec::new(),
-    };
-    Ok(HistoryEntry::DeleteMarker(DeleteMarker { unknown: r.unknown(), ..marker }))
+        unknown: r.unknown(),
+    }))
 }
 
 /// The record of a key whose current entry is a delete marker with this sequence.
@@ -226,7 +223,7 @@ pub(crate) fn encode_gone(sequence: u64) -> Bytes {
 }
 
 /// Reads the sequence back.
-pub(crate) fn decode_gone(record: &Bytes) -> Result<u64> {
+pub(crate) fn decode_gone(record: &[u8]) -> Result<u64> {
     Reader::new("gone", record)?.need(tag::SEQUENCE)
 }
 
@@ -284,7 +281,7 @@ pub(crate) fn encode_page(extents: &[Extent]) -> Bytes {
 }
 
 /// Reads a page of a manifest.
-pub(crate) fn decode_page(record: &Bytes) -> Result<Vec<Extent>> {
+pub(crate) fn decode_page(record: &[u8]) -> Result<Vec<Extent>> {
     let mut r = Reader::new("manifest", record)?;
     Ok(r.need::<Vec<WireExtent>>(tag::EXTENTS)?.into_iter().map(extent).collect())
 }
@@ -411,7 +408,7 @@ pub(crate) fn encode_bucket(bucket: &Bucket) -> Bytes {
 }
 
 /// Reads a bucket's record.
-pub(crate) fn decode_bucket(record: &Bytes) -> Result<Bucket> {
+pub(crate) fn decode_bucket(record: &[u8]) -> Result<Bucket> {
     let mut r = Reader::new("bucket", record)?;
     let place = match r.take::<u8>(bucket_tag::PLACE)? {
         None => None,
@@ -428,7 +425,7 @@ pub(crate) fn decode_bucket(record: &Bytes) -> Result<Bucket> {
         _ => return Err(corrupt("a bucket of an unknown versioning")),
     };
     let name = BucketName::from_str(r.need(bucket_tag::NAME)?).map_err(|_| corrupt("a bucket's name"))?;
-    let bucket = Bucket {
+    Ok(Bucket {
         name,
         id: BucketId(r.need(bucket_tag::ID)?),
         place,
@@ -438,7 +435,6 @@ pub(crate) fn decode_bucket(record: &Bytes) -> Result<Bucket> {
         tags: r.or_default(bucket_tag::TAGS)?,
         policy: r.take(bucket_tag::POLICY)?,
         blocks_public: r.or_default(bucket_tag::BLOCKS_PUBLIC)?,
-        unknown: Vec::new(),
-    };
-    Ok(Bucket { unknown: r.unknown(), ..bucket })
+        unknown: r.unknown(),
+    })
 }

@@ -184,7 +184,7 @@ fn a_changed_bit_is_corrupt() {
     for bit in 0..record.len() * 8 {
         let mut bytes = record.to_vec();
         bytes[bit / 8] ^= 1 << (bit % 8);
-        let outcome = decode_version(&bytes.into());
+        let outcome = decode_version(&bytes);
         assert!(matches!(outcome, Err(Error::Corrupt { .. })), "bit {bit}");
     }
 }

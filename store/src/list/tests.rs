@@ -1,5 +1,6 @@
 //! Pages against a naive model, over random histories, prefixes, delimiters and cursors.
 
+use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
 use coffre_kv::memory::Memory;

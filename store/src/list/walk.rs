@@ -90,15 +90,14 @@ impl Walk {
         (!is_empty).then_some(Range { start, end: within.end })
     }
 
-    /// What a row with this object key is.
+    /// What a row of [`Walk::range`] with this object key is.
     pub(crate) fn look<'k>(&self, key: &'k str) -> Look<'k> {
-        let is_behind = !key.starts_with(&self.prefix)
-            || match &self.after {
-                After::Nothing => false,
-                After::Key(after) => key <= after.as_str(),
-                After::Within(after) => key < after.as_str(),
-                After::Common(prefix) => key < prefix.as_str(),
-            };
+        let is_behind = match &self.after {
+            After::Nothing => false,
+            After::Key(after) => key <= after.as_str(),
+            After::Within(after) => key < after.as_str(),
+            After::Common(prefix) => key < prefix.as_str(),
+        };
         if is_behind {
             return Look::Behind;
         }
