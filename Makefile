@@ -78,6 +78,7 @@ bench: ## figures of the store and of the S3 door beside a floor (10 minutes; BE
 	$(call install,$(NEED_BUILD))
 	$(CARGO) build $(FLAGS) --profile $(PROFILE) --workspace --bins
 	$(CARGO) bench $(FLAGS) --profile $(PROFILE) --workspace --bench store -- $(BENCH)
+	$(CARGO) bench $(FLAGS) --profile $(PROFILE) --workspace --bench store -- $(BENCH) --fjall durable list delete
 	$(OUT)/coffre-load $(BENCH)
 
 .PHONY: audit

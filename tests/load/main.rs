@@ -13,6 +13,7 @@ mod bounds;
 mod cases;
 mod floor;
 mod http;
+mod life;
 mod measure;
 mod report;
 mod s3;
@@ -51,6 +52,9 @@ struct Arguments {
     /// Folder in which the daemon's data lie while it is measured; default: this program's
     #[arg(long)]
     data: Option<PathBuf>,
+    /// Then starts, check, gc, scrub and export of the store as it is by then
+    #[arg(long, conflicts_with = "endpoint")]
+    life: bool,
     /// NAME=VALUE for the daemon's environment
     #[arg(long)]
     env: Vec<String>,
@@ -157,13 +161,13 @@ fn measure_door(
 ) -> Outcome<()> {
     let disk = disk_of(folder).map(|(name, _)| name);
     let data = tempfile::Builder::new().prefix("coffre-load-").tempdir_in(folder)?;
+    let environment: Vec<_> = arguments.env.iter().filter_map(|pair| pair.split_once('=')).collect();
     let (target, server, daemon) = if let Some(endpoint) = &arguments.endpoint {
         let variable = |name: &str| std::env::var(name).map_err(|_| format!("{name} is not set"));
         let (id, secret) = (variable("AWS_ACCESS_KEY_ID")?, variable("AWS_SECRET_ACCESS_KEY")?);
         let key = Key { id, secret, region: "us-east-1".into() };
         (Target::new(endpoint, Some(key)), Server::new(arguments.pid, arguments.rest.clone(), disk), None)
     } else {
-        let environment: Vec<_> = arguments.env.iter().filter_map(|pair| pair.split_once('=')).collect();
         let daemon = Daemon::start_with(&data.path().join("data"), &[], &environment);
         let server = Server::new(Some(daemon.pid()), Some(daemon.rest_address().into()), disk);
         (Target::new(daemon.s3_address(), Some(daemon.admin_key())), server, Some(daemon))
@@ -183,7 +187,11 @@ fn measure_door(
     }
     if let Some(daemon) = daemon {
         drop(bench);
-        daemon.stop_cleanly();
+        if arguments.life {
+            life::measure(daemon, &environment)?;
+        } else {
+            daemon.stop_cleanly();
+        }
     }
     Ok(())
 }

@@ -10,8 +10,8 @@ use rustix::process::{Pid, Signal};
 use crate::s3::Client;
 use crate::sign::Key;
 
-/// Longest start: opening after a kill replays the log.
-const START_LIMIT: Duration = Duration::from_mins(1);
+/// Longest start: opening after a kill replays the log, and a large index may have to be built again.
+const START_LIMIT: Duration = Duration::from_mins(5);
 /// Longest stop: the daemon drains for up to 30 s (contract D34).
 const STOP_LIMIT: Duration = Duration::from_secs(45);
 /// Pause between two looks at a condition.

@@ -13,6 +13,7 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use coffre_disk::{Disk, DiskFile, Open};
 
@@ -159,6 +160,7 @@ pub(super) fn take(shared: &Shared) -> Result<Snapshot> {
     }
     let dir = dir(&shared.options.dir);
     let temporary = dir.join(format!("{}.new", file_name(head.position)));
+    let begun = Instant::now();
     let written = write(shared, head, &temporary);
     let len_bytes = match written {
         Ok(len_bytes) => len_bytes,
@@ -172,6 +174,7 @@ pub(super) fn take(shared: &Shared) -> Result<Snapshot> {
     let io = |e| Error::io("naming a snapshot", e);
     shared.options.disk.rename(&temporary, &dir.join(file_name(head.position))).map_err(io)?;
     shared.options.disk.sync_dir(&dir).map_err(io)?;
+    tracing::info!(bytes = len_bytes, seconds = begun.elapsed().as_secs_f64(), "snapshot written");
     let snapshot = Snapshot { head, len_bytes };
     let old = {
         let mut all = shared.snapshots.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,5 @@
-//! How fast the store is without a door: `cargo bench --bench store -- [--quick] [--markdown] [NAME…]`.
+//! How fast the store is without a door: `cargo bench --bench store -- [--quick] [--markdown] [--fjall]
+//! [NAME…]`.
 //!
 //! A closed loop of so many callers for some seconds, on the embedded engine and a real disk; every put and delete is
 //! durable before it counts. Latencies are of single calls, so the loop is written out here: a sampler of means would
@@ -11,7 +12,12 @@ mod world;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use coffre_kv::embedded::IndexKind;
 use world::World;
+
+/// The daemon's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -28,6 +34,7 @@ struct Wants {
     seconds: f64,
     is_markdown: bool,
     objects: u64,
+    index: IndexKind,
 }
 
 /// One figure's measurement. Latencies ascend.
@@ -68,6 +75,7 @@ impl Wants {
             seconds: if has("--quick") { 1.5 } else { 5.0 },
             is_markdown: has("--markdown"),
             objects: objects.map_or(100_000, |n| n.parse().expect("COFFRE_BENCH_OBJECTS is a number")),
+            index: if has("--fjall") { IndexKind::Fjall } else { IndexKind::Sled },
         }
     }
 
@@ -75,14 +83,19 @@ impl Wants {
         self.names.is_empty() || self.names.iter().any(|part| name.contains(part.as_str()))
     }
 
+    fn is_large(&self) -> bool {
+        self.objects >= 1_000_000
+    }
+
     fn head(&self) {
+        let index = self.index.name();
         if self.is_markdown {
-            println!("| Store | measured | must | goal | p50 / p99 | syncs of the log each |");
+            println!("| Store, index {index} | measured | must | goal | p50 / p99 | syncs of the log each |");
             println!("|---|---|---|---|---|---|");
         } else {
             println!(
                 "{:<34} {:>10} {:>9} {:>9} {:>9} {:>7}",
-                "", "per s", "MiB/s", "p50 ms", "p99 ms", "syncs"
+                index, "per s", "MiB/s", "p50 ms", "p99 ms", "syncs"
             );
         }
     }
@@ -160,7 +173,7 @@ fn fill(world: &World, count: u64, key: impl Fn(u64) -> String + Sync) {
 }
 
 fn commits(wants: &Wants, world: &World) {
-    let bounds = if wants.objects >= 1_000_000 {
+    let bounds = if wants.is_large() {
         [(1000.0, 1500.0), (3500.0, 7000.0), (5000.0, 10_000.0)]
     } else {
         [(2000.0, 2500.0), (8000.0, 12_000.0), (12_000.0, 18_000.0)]
@@ -168,6 +181,8 @@ fn commits(wants: &Wants, world: &World) {
     for (writers, bounds) in [1, 16, 64].into_iter().zip(bounds) {
         let name = format!("durable puts of 1 KiB, {writers} at once");
         if wants.wants(&name) {
+            let empty = (!wants.is_large()).then(|| World::open(wants.index));
+            let world = empty.as_ref().unwrap_or(world);
             let run = drive(world, writers, wants.seconds, u64::MAX, |number| {
                 let key = spread(&format!("commits-{writers}"), number);
                 async move { world.put(&key, KIB).await }
@@ -231,9 +246,9 @@ fn deletes(wants: &Wants, world: &World) {
 
 fn main() {
     let wants = Wants::read();
-    let world = World::open();
+    let world = World::open(wants.index);
     wants.head();
-    let lists_first = wants.objects >= 1_000_000;
+    let lists_first = wants.is_large();
     let fill_listed = || {
         let begin = Instant::now();
         fill(&world, wants.objects, |n| format!("listed/{:04}/{:06}", n % FOLDERS, n / FOLDERS));

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use coffre_disk::{Disk, RealDisk};
 use coffre_kv::Kv;
-use coffre_kv::embedded::{Embedded, Options as KvOptions};
+use coffre_kv::embedded::{Embedded, IndexKind, Options as KvOptions};
 use coffre_store::condition::Conditions;
 use coffre_store::delete::DeleteOne;
 use coffre_store::get::GetObject;
@@ -71,13 +71,14 @@ fn at(key: &str) -> At {
 }
 
 impl World {
-    pub(crate) fn open() -> Self {
+    pub(crate) fn open(index: IndexKind) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let parent = std::env::var_os("COFFRE_BENCH_DATA").unwrap_or(env!("CARGO_TARGET_TMPDIR").into());
         let dir = tempfile::tempdir_in(parent).expect("a folder for the data");
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let data = dir.path().to_owned();
         let options = KvOptions::new(Arc::clone(&disk), data.join("kv"), data.join("index"));
+        let options = KvOptions { index, ..options };
         let kv = Arc::new(Embedded::open(options).expect("the engine opens"));
         let options = Options {
             kv: Arc::clone(&kv) as Arc<dyn Kv>,
