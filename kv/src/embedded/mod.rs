@@ -133,6 +133,10 @@ impl Embedded {
             Writer::new(Arc::clone(&opened.segments), preparer, opened.epoch, head.place, head.position);
         let index = Arc::clone(&opened.index);
         let shared = Arc::new(Shared::new(options, opened.segments, opened.snapshots, index, head));
+        if snapshot::is_overdue(&shared) {
+            shared.upkeep.due_at.store(0, Ordering::Relaxed);
+            shared.wake_upkeep();
+        }
         let engine = Self {
             shared: Arc::clone(&shared),
             how: opened.how,

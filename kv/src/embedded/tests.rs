@@ -40,6 +40,7 @@ on_both! {
     a_store_in_use_is_refused,
     compaction_gives_segments_back_and_readers_notice_nothing,
     a_follower_keeps_the_log,
+    short_lives_do_not_pile_up_the_log,
     the_reserve_is_for_those_who_may_and_work_resumes_by_itself,
     checks_see_the_group_before_them,
     a_half_built_index_is_never_believed,
@@ -389,6 +390,24 @@ async fn a_follower_keeps_the_log(index: IndexKind) {
     assert!(matches!(kv.changes(Position(5), 1).await.unwrap(), Changes::Items(items) if items.len() == 1));
     commit(&kv, vec![Write::Delete(follower_key("audit"))], Wait::Ordered).await;
     assert!(kv.compact().unwrap().segments_removed > 0, "with the follower goes what only it needed");
+}
+
+/// No life comes to a checkpoint, and all together do not log more than a few may.
+async fn short_lives_do_not_pile_up_the_log(index: IndexKind) {
+    let dir = tempfile::tempdir().unwrap();
+    let snapshots = super::snapshot::dir(&dir.path().join("kv"));
+    let options = || Options { checkpoint_bytes: 512 * 1024, ..options(dir.path(), index) };
+    for life in 0.. {
+        let kv = Embedded::open(options()).unwrap();
+        work(&kv, life * 100, 100).await;
+        let log_bytes = kv.stats().log_bytes.unwrap();
+        kv.close().await.unwrap();
+        assert!(life > 0 || log_bytes < 512 * 1024, "one life alone does");
+        if !RealDisk.list(&snapshots).unwrap().is_empty() {
+            return;
+        }
+        assert!(log_bytes < 2048 * 1024, "{life} lives, and no snapshot");
+    }
 }
 
 /// A disk whose free space is what the test says.
