@@ -8,6 +8,10 @@ use crate::config::Sources;
 use crate::error::{Error, Result};
 use crate::{logging, serve};
 
+/// Threads for work that blocks: more than disks and cores can use at once. Each keeps some memory of what went through
+/// it, and tokio would make 512. None of that work waits for other such work.
+const BLOCKING_THREADS: usize = 32;
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Settings (TOML) [default: $CONFIGURATION_DIRECTORY/coffre.toml when it is there]
@@ -45,7 +49,8 @@ pub(super) fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let flags = flags.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
     let loaded = Sources::of_process(args.config, flags).load()?;
     logging::start(loaded.config.log.level, loaded.config.log.format);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(BLOCKING_THREADS).build();
     let runtime = runtime.map_err(Error::io("starting"))?;
     let output = context.output;
     let served = runtime.block_on(serve::run(loaded, context.data.clone(), |text| output.lines(text)));
