@@ -11,7 +11,6 @@ use coffre_identity::Identity;
 use coffre_store::object::{Circumstances, Door, Principal};
 use coffre_store::{Action, BucketName, Cx, Store};
 use http::Extensions;
-use hyper::body::Incoming;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::dto::CopySource;
 use s3s::{S3Request, S3Result, s3_error};
@@ -32,7 +31,7 @@ pub(crate) struct Arrival {
     /// The operation's name, once s3s knows it; for logs and counters.
     pub(crate) operation: Arc<std::sync::OnceLock<String>>,
     /// The body.
-    pub(crate) body: Shared<Incoming>,
+    pub(crate) body: Shared,
     /// The operation has begun: what was to be read before it has been read.
     pub(crate) has_begun: Arc<AtomicBool>,
 }

@@ -14,6 +14,7 @@ use coffre_store::{BodyError, ByteStream};
 use futures_util::Stream;
 use http::{HeaderMap, Method};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use s3s::S3Request;
 use s3s::dto::StreamingBlob;
@@ -98,29 +99,20 @@ where
 
 /// A request's body in two hands: s3s reads it through its own checks, or the operation takes it away and reads it
 /// straight from the connection.
-pub(crate) struct Shared<B>(Arc<Mutex<Option<Timed<B>>>>);
+#[derive(Clone)]
+pub(crate) struct Shared(Arc<Mutex<Option<Timed<Incoming>>>>);
 
-impl<B> Clone for Shared<B> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<B> Shared<B> {
-    pub(crate) fn new(body: Timed<B>) -> Self {
+impl Shared {
+    pub(crate) fn new(body: Timed<Incoming>) -> Self {
         Self(Arc::new(Mutex::new(Some(body))))
     }
 
-    fn with<R>(&self, look: impl FnOnce(&mut Option<Timed<B>>) -> R) -> R {
+    fn with<R>(&self, look: impl FnOnce(&mut Option<Timed<Incoming>>) -> R) -> R {
         look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl<B> Body for Shared<B>
-where
-    B: Body<Data = Bytes> + Unpin,
-    BodyError: From<B::Error>,
-{
+impl Body for Shared {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -154,35 +146,13 @@ pub(crate) fn upload<T>(
         && let Some(arrival) = request.extensions.get::<Arrival>()
         && let Some(body) = arrival.body.with(Option::take)
     {
-        return (Box::pin(Pieces(body)), Some(sha256));
+        return (Box::pin(body.into_data_stream()), Some(sha256));
     }
     (incoming(checked(&mut request.input)), None)
 }
 
 fn signed_hash(headers: &HeaderMap) -> Option<[u8; 32]> {
     hex::decode(headers.get("x-amz-content-sha256")?).ok()?.try_into().ok()
-}
-
-/// The data of a body.
-struct Pieces(Timed<Incoming>);
-
-impl Stream for Pieces {
-    type Item = Result<Bytes, BodyError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            match ready!(Pin::new(&mut self.0).poll_frame(cx)) {
-                None => return Poll::Ready(None),
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                // what is no data is a trailer that nobody announced
-                Some(Ok(frame)) => {
-                    if let Ok(bytes) = frame.into_data() {
-                        return Poll::Ready(Some(Ok(bytes)));
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// s3s's body as the store takes it.
@@ -227,7 +197,7 @@ impl Body for Outgoing {
 #[cfg(test)]
 mod tests {
     use futures_util::StreamExt as _;
-    use http_body_util::{BodyExt as _, StreamBody};
+    use http_body_util::StreamBody;
 
     use super::*;
 

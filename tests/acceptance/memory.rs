@@ -3,11 +3,10 @@
 
 use std::io::Read;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
 
-use coffre_tests::daemon::Daemon;
+use coffre_tests::daemon::{Daemon, peak_while};
 use coffre_tests::s3::{Client, Request};
 use coffre_tests::seed;
 use sha2::{Digest, Sha256};
@@ -33,31 +32,15 @@ fn a_large_upload_and_its_download_keep_memory_within_bounds() {
     let idle = daemon.rss_anon();
     assert!(idle <= IDLE_MAX, "idle: {idle} bytes");
 
-    let peak = peak_while(&daemon, || upload(&s3, "/memory/large", parts));
+    let pid = || Some(daemon.pid());
+    let ((), peak) = peak_while(pid, || upload(&s3, "/memory/large", parts));
     eprintln!("upload of {gib} GiB: idle {idle}, peak {peak} bytes");
     assert!(peak <= idle + GROWTH_MAX, "upload: idle {idle}, peak {peak}");
-    let peak = peak_while(&daemon, || download(&s3, "/memory/large", parts));
+    let ((), peak) = peak_while(pid, || download(&s3, "/memory/large", parts));
     eprintln!("download of {gib} GiB: idle {idle}, peak {peak} bytes");
     assert!(peak <= idle + GROWTH_MAX, "download: idle {idle}, peak {peak}");
     daemon.check_finds_nothing();
     daemon.stop_cleanly();
-}
-
-/// The highest memory use seen while something runs.
-fn peak_while(daemon: &Daemon, run: impl FnOnce()) -> u64 {
-    let (done, peak) = (AtomicBool::new(false), AtomicU64::new(0));
-    thread::scope(|scope| {
-        let sampler = scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                peak.fetch_max(daemon.rss_anon(), Ordering::Relaxed);
-                thread::park_timeout(Duration::from_millis(20));
-            }
-        });
-        run();
-        done.store(true, Ordering::Relaxed);
-        sampler.thread().unpark();
-    });
-    peak.into_inner()
 }
 
 fn part(number: usize) -> Vec<u8> {

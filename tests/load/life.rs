@@ -2,18 +2,16 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-use coffre_tests::daemon::{Daemon, rss_anon};
+use coffre_tests::daemon::{Daemon, peak_while};
 
 use crate::Outcome;
 use crate::measure::float;
 
-/// Between two looks at the daemon's memory.
-const SAMPLE: Duration = Duration::from_millis(20);
+/// Longest start: some millions of rows sorted and written again.
+const START_LIMIT: Duration = Duration::from_mins(5);
 /// Whose bytes are told, under the data folder.
 const FOLDERS: [&str; 3] = ["kv", "index", "blobs"];
 
@@ -21,7 +19,7 @@ const FOLDERS: [&str; 3] = ["kv", "index", "blobs"];
 /// lies on disk afterwards.
 pub(crate) fn measure(daemon: Daemon, environment: &[(&str, &str)]) -> Outcome<()> {
     let data = daemon.data().to_owned();
-    let start = || Daemon::start_with(&data, &[], environment);
+    let start = || Daemon::start_within(START_LIMIT, &data, &[], environment);
     println!(
         "{:<24} {:>9} {:>9} {}",
         "life",
@@ -51,26 +49,14 @@ pub(crate) fn measure(daemon: Daemon, environment: &[(&str, &str)]) -> Outcome<(
 }
 
 fn timed<T>(data: &Path, name: &str, run: impl FnOnce() -> T) -> Outcome<T> {
-    let (peak, ended) = (AtomicU64::new(0), AtomicBool::new(false));
-    let (done, seconds) = thread::scope(|scope| {
-        let sampler = scope.spawn(|| {
-            while !ended.load(Ordering::Relaxed) {
-                peak.fetch_max(running(data).and_then(rss_anon).unwrap_or_default(), Ordering::Relaxed);
-                thread::park_timeout(SAMPLE);
-            }
-        });
-        let begun = Instant::now();
-        let done = run();
-        let seconds = begun.elapsed().as_secs_f64();
-        ended.store(true, Ordering::Relaxed);
-        sampler.thread().unpark();
-        (done, seconds)
-    });
+    let begun = Instant::now();
+    let (done, peak) = peak_while(|| running(data), run);
+    let seconds = begun.elapsed().as_secs_f64();
     let mut disk = String::new();
     for folder in FOLDERS {
         write!(disk, " {:>6.0} MB", float(bytes(&data.join(folder))?) / 1e6)?;
     }
-    println!("{name:<24} {seconds:>9.2} {:>9.0}{disk}", float(peak.into_inner()) / 1e6);
+    println!("{name:<24} {seconds:>9.2} {:>9.0}{disk}", float(peak) / 1e6);
     Ok(done)
 }
 

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
@@ -10,8 +12,8 @@ use rustix::process::{Pid, Signal};
 use crate::s3::Client;
 use crate::sign::Key;
 
-/// Longest start: opening after a kill replays the log, and a large index may have to be built again.
-const START_LIMIT: Duration = Duration::from_mins(5);
+/// Longest start: opening after a kill replays the log.
+const START_LIMIT: Duration = Duration::from_mins(1);
 /// Longest stop: the daemon drains for up to 30 s (contract D34).
 const STOP_LIMIT: Duration = Duration::from_secs(45);
 /// Pause between two looks at a condition.
@@ -45,6 +47,35 @@ pub fn rss_anon(pid: u32) -> Option<u64> {
     line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
+/// Between two looks at a process's memory.
+const SAMPLE: Duration = Duration::from_millis(20);
+
+/// Runs something; with it the most memory ([`rss_anon`]) that a process was seen to hold meanwhile. It may be another
+/// process each time it is asked for.
+pub fn peak_while<T>(pid: impl Fn() -> Option<u32> + Sync, run: impl FnOnce() -> T) -> (T, u64) {
+    let (ended, peak) = (AtomicBool::new(false), AtomicU64::new(0));
+    let done = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                peak.fetch_max(pid().and_then(rss_anon).unwrap_or_default(), Ordering::Relaxed);
+                thread::park_timeout(SAMPLE);
+            }
+        });
+        // by a panic too: the scope waits for the sampler
+        let _ends = Ends(&ended);
+        run()
+    });
+    (done, peak.into_inner())
+}
+
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Waits until `look` finds something.
 #[track_caller]
 #[expect(clippy::disallowed_methods, reason = "the one place of the suites that looks again after a pause")]
@@ -69,6 +100,12 @@ impl Daemon {
     /// The same with further flags and environment.
     #[track_caller]
     pub fn start_with(data: &Path, flags: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::start_within(START_LIMIT, data, flags, environment)
+    }
+
+    /// The same where a start may take longer: a large index that is built again.
+    #[track_caller]
+    pub fn start_within(limit: Duration, data: &Path, flags: &[&str], environment: &[(&str, &str)]) -> Self {
         fs::create_dir_all(data).unwrap();
         let listen = data.join("listen.json");
         let old = fs::remove_file(&listen);
@@ -85,7 +122,7 @@ impl Daemon {
             .spawn()
             .unwrap();
         let mut daemon = Self { child, data: data.to_owned(), s3: String::new(), rest: String::new() };
-        let addresses = wait_for("the daemon's addresses", START_LIMIT, || {
+        let addresses = wait_for("the daemon's addresses", limit, || {
             let ended = daemon.child.try_wait().unwrap();
             assert!(ended.is_none(), "the daemon ended: {ended:?}\n{}", daemon.log());
             serde_json::from_slice::<serde_json::Value>(&fs::read(&listen).ok()?).ok()
@@ -94,7 +131,7 @@ impl Daemon {
             |door: &str| addresses[door].as_str().unwrap_or_else(|| panic!("{addresses}")).to_owned();
         (daemon.s3, daemon.rest) = (address("s3"), address("rest"));
         let ready = format!("http://{}/readyz", daemon.rest);
-        wait_for("/readyz", START_LIMIT, || {
+        wait_for("/readyz", limit, || {
             let ended = daemon.child.try_wait().unwrap();
             assert!(ended.is_none(), "the daemon ended: {ended:?}\n{}", daemon.log());
             let answer = Client::new(&daemon.rest, None).exchange("GET", &ready, &[], b"").ok()?;

@@ -232,18 +232,17 @@ fn write(shared: &Shared, head: Head, path: &Path) -> Result<u64> {
 
 /// Whether the log since the newest snapshot is larger than it.
 pub(super) fn is_due(shared: &Shared) -> bool {
-    let (logged, len_bytes) = behind_newest(shared);
-    logged > len_bytes.max(shared.options.segment_bytes)
+    is_behind(shared, shared.options.segment_bytes)
 }
 
 /// The same at the opening, when a checkpoint's worth has been logged too. Lives that log less than that never come to a
 /// checkpoint of their own; without this the log would grow with each of them.
 pub(super) fn is_overdue(shared: &Shared) -> bool {
-    is_due(shared) && behind_newest(shared).0 >= shared.options.checkpoint_bytes
+    is_behind(shared, shared.options.segment_bytes.max(shared.options.checkpoint_bytes))
 }
 
-/// Bytes logged behind the newest snapshot, and its size.
-fn behind_newest(shared: &Shared) -> (u64, u64) {
+/// Whether the log since the newest snapshot is larger than it, and than `least`.
+fn is_behind(shared: &Shared, least: u64) -> bool {
     let newest = shared.snapshots.lock().unwrap_or_else(PoisonError::into_inner).last().cloned();
     let (since, len_bytes) = newest.map_or((Place::default(), 0), |one| (one.head.place, one.len_bytes));
     let head = shared.head();
@@ -255,7 +254,7 @@ fn behind_newest(shared: &Shared) -> (u64, u64) {
     } else {
         whole + head.place.offset
     };
-    (logged, len_bytes)
+    logged > len_bytes.max(least)
 }
 
 /// A file as a stream.
