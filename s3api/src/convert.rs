@@ -298,10 +298,10 @@ impl Names {
         (self == Self::Url).then(|| dto::EncodingType::from_static(dto::EncodingType::URL))
     }
 
-    pub(crate) fn write(self, name: &str) -> String {
+    pub(crate) fn write(self, name: impl Into<String> + AsRef<str>) -> String {
         match self {
-            Self::Plain => name.to_owned(),
-            Self::Url => utf8_percent_encode(name, &URL_KEPT).to_string(),
+            Self::Plain => name.into(),
+            Self::Url => utf8_percent_encode(name.as_ref(), &URL_KEPT).to_string(),
         }
     }
 }
@@ -313,7 +313,9 @@ pub(crate) fn xml_name(name: &str) -> Cow<'_, str> {
 
 /// XML 1.0 §2.2, production 2; and no carriage return, which a parser would turn into a line feed.
 fn is_xml_text(text: &str) -> bool {
-    text.chars().all(|c| matches!(c, '\t' | '\n' | ' '..='\u{fffd}' | '\u{10000}'..))
+    // nearly every name; a page has a thousand
+    let is_plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    is_plain || text.chars().all(|c| matches!(c, '\t' | '\n' | ' '..='\u{fffd}' | '\u{10000}'..))
 }
 
 /// Attributes that a put, a copy or a new upload declares, in the fields those three DTOs share.

@@ -50,6 +50,12 @@ impl ETag {
     }
 }
 
+impl From<ETag> for String {
+    fn from(etag: ETag) -> Self {
+        etag.0
+    }
+}
+
 /// A checksum algorithm of S3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Algorithm {

@@ -50,12 +50,12 @@ async fn page(ops: &Ops, cx: &Cx, list: List) -> S3Result<Page> {
     ops.store.list(cx, list).await.answer(cx)
 }
 
-fn object(names: Names, key: &str, version: &Version, with_owner: bool) -> Object {
+fn object(names: Names, key: String, version: Version, with_owner: bool) -> Object {
     let algorithms =
         version.checksums.iter().map(|c| convert::checksum::shown_algorithm(c.algorithm)).collect();
     Object {
         key: Some(names.write(key)),
-        e_tag: Some(convert::etag(&version.etag)),
+        e_tag: Some(s3s::dto::ETag::Strong(version.etag.into())),
         size: i64::try_from(version.size_bytes).ok(),
         last_modified: convert::timestamp(version.modified_ms),
         owner: with_owner.then(|| convert::owner(version.owner)),
@@ -66,9 +66,10 @@ fn object(names: Names, key: &str, version: &Version, with_owner: bool) -> Objec
     }
 }
 
-fn contents(names: Names, page: &Page, with_owner: bool) -> Option<Vec<Object>> {
-    let shown = page.entries.iter().map(|(key, version)| object(names, key, version, with_owner));
-    (!page.entries.is_empty()).then(|| shown.collect())
+fn contents(names: Names, entries: Vec<(String, Box<Version>)>, with_owner: bool) -> Option<Vec<Object>> {
+    let some = !entries.is_empty();
+    let shown = entries.into_iter().map(|(key, version)| object(names, key, *version, with_owner));
+    some.then(|| shown.collect())
 }
 
 /// Everything of a page that is a name.
@@ -96,14 +97,14 @@ pub(super) async fn objects(
     let names = Names::decide(input.encoding_type.as_ref(), names_of(&page));
     Ok(S3Response::new(ListObjectsOutput {
         name: Some(input.bucket),
-        prefix: Some(names.write(&prefix.unwrap_or_default())),
-        marker: Some(names.write(&input.marker.unwrap_or_default())),
-        delimiter: delimiter.map(|delimiter| names.write(&delimiter)),
+        prefix: Some(names.write(prefix.unwrap_or_default())),
+        marker: Some(names.write(input.marker.unwrap_or_default())),
+        delimiter: delimiter.map(|delimiter| names.write(delimiter)),
         max_keys: shown_size(limit),
         is_truncated: Some(page.next_after.is_some()),
-        contents: contents(names, &page, true),
+        contents: contents(names, page.entries, true),
         common_prefixes: common_prefixes(names, &page.common_prefixes),
-        next_marker: page.next_after.map(|after| names.write(&after)),
+        next_marker: page.next_after.map(|after| names.write(after)),
         encoding_type: names.shown(),
         ..ListObjectsOutput::default()
     }))
@@ -133,13 +134,13 @@ pub(super) async fn objects_v2(
     let names = Names::decide(input.encoding_type.as_ref(), names_of(&page));
     Ok(S3Response::new(ListObjectsV2Output {
         name: Some(input.bucket),
-        prefix: Some(names.write(&prefix.unwrap_or_default())),
-        delimiter: delimiter.map(|delimiter| names.write(&delimiter)),
-        start_after: input.start_after.map(|after| names.write(&after)),
+        prefix: Some(names.write(prefix.unwrap_or_default())),
+        delimiter: delimiter.map(|delimiter| names.write(delimiter)),
+        start_after: input.start_after.map(|after| names.write(after)),
         max_keys: shown_size(limit),
         key_count: shown_size(page.entries.len() + page.common_prefixes.len()),
         is_truncated: Some(page.next_after.is_some()),
-        contents: contents(names, &page, input.fetch_owner == Some(true)),
+        contents: contents(names, page.entries, input.fetch_owner == Some(true)),
         common_prefixes: common_prefixes(names, &page.common_prefixes),
         continuation_token: input.continuation_token,
         next_continuation_token: page.next_after.map(|after| URL_SAFE_NO_PAD.encode(after)),
@@ -203,13 +204,13 @@ pub(super) async fn versions(
     let (next_key, next_version) = page.next.clone().unzip();
     Ok(S3Response::new(ListObjectVersionsOutput {
         name: Some(input.bucket),
-        prefix: Some(names.write(&prefix.unwrap_or_default())),
-        delimiter: delimiter.map(|delimiter| names.write(&delimiter)),
-        key_marker: Some(names.write(&key_marker.unwrap_or_default())),
+        prefix: Some(names.write(prefix.unwrap_or_default())),
+        delimiter: delimiter.map(|delimiter| names.write(delimiter)),
+        key_marker: Some(names.write(key_marker.unwrap_or_default())),
         version_id_marker: Some(version_marker.unwrap_or_default()),
         max_keys: shown_size(limit),
         is_truncated: Some(page.next.is_some()),
-        next_key_marker: next_key.map(|key| names.write(&key)),
+        next_key_marker: next_key.map(|key| names.write(key)),
         next_version_id_marker: next_version.flatten().map(convert::version_ref_id),
         versions: Some(versions).filter(|all| !all.is_empty()),
         delete_markers: Some(markers).filter(|all| !all.is_empty()),
