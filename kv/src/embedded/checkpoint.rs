@@ -2,7 +2,7 @@
 //!
 //! File `checkpoint`, replaced whole: `"COFFRCHK" · version u32 · CRC-32C u32 of the rest · store id · flags u8 (1: the
 //! store was closed) · boot id (varint length, bytes) · index device u64 · index inode u64 · position u64 · segment u64
-//! · offset u64 · count varint · (segment varint · live bytes varint) …`.
+//! · offset u64`.
 //!
 //! The index is believed after a clean close, or when the same boot still runs: then only the process died and the
 //! system kept what it was given. After a power cut it may be silently wrong and is built again (`open.rs`).
@@ -15,14 +15,13 @@ use coffre_disk::{Disk, DiskExt};
 
 use super::index::{self, IndexKind};
 use super::log::frame::{Place, StoreId};
-use super::log::segment::Segments;
 use super::shared::{Head, Shared};
-use crate::codec::{Cursor, crc32c, put_bytes, put_varint};
+use crate::codec::{Cursor, crc32c, put_bytes};
 use crate::{Error, Position, Result};
 
 const NAME: &str = "checkpoint";
 const MAGIC: &[u8; 8] = b"COFFRCHK";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const CLEAN: u8 = 1;
 
 /// Device and inode of the index's own file (`index/mod.rs`): a copy of a store is not the store whose process died.
@@ -46,8 +45,6 @@ pub(super) struct Checkpoint {
     pub(super) boot_id: String,
     pub(super) index: IndexIdentity,
     pub(super) head: Head,
-    /// Live bytes of each segment that has any.
-    pub(super) live: Vec<(u64, u64)>,
 }
 
 impl Checkpoint {
@@ -58,11 +55,6 @@ impl Checkpoint {
         let Head { position, place } = self.head;
         for n in [self.index.device, self.index.inode, position.0, place.segment, place.offset] {
             rest.extend_from_slice(&n.to_le_bytes());
-        }
-        put_varint(&mut rest, self.live.len() as u64);
-        for (segment, bytes) in &self.live {
-            put_varint(&mut rest, *segment);
-            put_varint(&mut rest, *bytes);
         }
         let mut out = MAGIC.to_vec();
         out.extend_from_slice(&VERSION.to_le_bytes());
@@ -86,11 +78,7 @@ impl Checkpoint {
         let index = IndexIdentity { device: cursor.u64()?, inode: cursor.u64()? };
         let position = Position(cursor.u64()?);
         let head = Head { position, place: Place { segment: cursor.u64()?, offset: cursor.u64()? } };
-        let mut live = Vec::new();
-        for _ in 0..cursor.varint()? {
-            live.push((cursor.varint()?, cursor.varint()?));
-        }
-        cursor.is_empty().then_some(Self { is_clean, boot_id, index, head, live })
+        cursor.is_empty().then_some(Self { is_clean, boot_id, index, head })
     }
 
     /// Reads the file. A damaged one is as good as none: the index is built again, and the log speaks for itself.
@@ -114,15 +102,6 @@ impl Checkpoint {
         let written = disk.replace_whole(dir, NAME, &self.encode(store));
         written.map_err(|e| Error::io("writing the checkpoint", e))
     }
-}
-
-/// The live bytes of all segments.
-pub(super) fn live_bytes(segments: &Segments) -> Vec<(u64, u64)> {
-    let counted = segments.all().into_iter().map(|segment| {
-        let live = u64::try_from(segment.live_bytes.load(Ordering::Relaxed)).unwrap_or(0);
-        (segment.number, live)
-    });
-    counted.filter(|(_, live)| *live > 0).collect()
 }
 
 /// Makes what is applied now the point from which a replay begins. The caller has the upkeep's turn.
@@ -149,7 +128,6 @@ pub(super) fn write_mark(shared: &Shared, head: Head, is_clean: bool) -> Result<
         boot_id: shared.options.boot_id.clone(),
         index: IndexIdentity::of(shared.options.index, &index).unwrap_or_default(),
         head,
-        live: live_bytes(&shared.segments),
     };
     checkpoint.write(&*shared.options.disk, &shared.options.dir, &shared.store)?;
     *shared.checkpoint.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = head;
@@ -167,7 +145,6 @@ mod tests {
             boot_id: "boot".into(),
             index: IndexIdentity { device: 1, inode: 2 },
             head: Head { position: Position(9), place: Place { segment: 3, offset: 640 } },
-            live: vec![(1, 70_000), (3, 5)],
         };
         let bytes = checkpoint.encode(&[7; 16]);
         assert_eq!(Checkpoint::decode(&bytes, &[7; 16]), Some(checkpoint));

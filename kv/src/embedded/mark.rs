@@ -9,7 +9,7 @@
 //! The row stands under the empty key, which no caller can use: `position u64 · store id · begin position u64 · segment
 //! u64 · offset u64 · end segment u64 · offset u64 · sum u64`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use bytes::Bytes;
 use super::index::{Index, Onward};
 use super::log::frame::{Place, StoreId};
 use super::log::segment::{Frame, Segments, Walked, walk};
+use super::row::IndexRow;
 use super::shared::Head;
 use crate::codec::Cursor;
 use crate::{Direction, Position, Result};
@@ -106,13 +107,13 @@ impl Mark {
         index.apply(&mut std::iter::once((KEY, Some(&row[..]))))
     }
 
-    /// Whether the rows are those the mark speaks of; then what all of them add up to.
+    /// Whether the rows are those the mark speaks of; then what all of them come to.
     pub(super) fn verify(
         &self,
         index: &dyn Index,
         segments: &Segments,
         keys_of: &dyn Fn(&Frame, &mut HashSet<Bytes>) -> Result<()>,
-    ) -> Result<Option<Sum>> {
+    ) -> Result<Option<Total>> {
         let mut touched = HashSet::new();
         if self.begin.place < self.end {
             let mut reached = self.begin.place;
@@ -128,8 +129,38 @@ impl Mark {
                 return Ok(None);
             }
         }
-        let (all, others) = add_up(index, &touched)?;
-        Ok((others == self.others).then_some(all))
+        let total = add_up(index)?;
+        let mut others = total.sum;
+        for key in &touched {
+            if let Some(row) = index.get(key)? {
+                others.toggle(key, &row);
+            }
+        }
+        Ok((others == self.others).then_some(total))
+    }
+}
+
+/// What rows come to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Total {
+    pub(super) sum: Sum,
+    /// Bytes of the values that the rows have in each segment of the log.
+    pub(super) live: HashMap<u64, u64>,
+}
+
+impl Total {
+    fn add(&mut self, key: &[u8], row: &[u8]) {
+        self.sum.toggle(key, row);
+        if let Some(address) = IndexRow::decode(row).and_then(|row| row.address()) {
+            *self.live.entry(address.segment).or_default() += u64::from(address.len_bytes);
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.sum.merge(other.sum);
+        for (segment, bytes) in other.live {
+            *self.live.entry(segment).or_default() += bytes;
+        }
     }
 }
 
@@ -142,38 +173,26 @@ struct Ends {
     low: Vec<u8>,
     /// It and all keys behind are added.
     high: Option<Vec<u8>>,
-    all: Sum,
-    others: Sum,
+    total: Total,
     is_done: bool,
 }
 
-/// Adds up all rows, and those whose keys are not among `touched`. From both ends at once: one thread reads about half a
-/// million rows a second, and an opening waits for it.
-fn add_up(index: &dyn Index, touched: &HashSet<Bytes>) -> Result<(Sum, Sum)> {
-    let ends = Mutex::new(Ends {
-        low: FIRST_KEY.to_vec(),
-        high: None,
-        all: Sum::default(),
-        others: Sum::default(),
-        is_done: false,
-    });
+/// Adds up all rows. From both ends at once: one thread reads about half a million rows a second, and an opening waits
+/// for it.
+fn add_up(index: &dyn Index) -> Result<Total> {
+    let ends =
+        Mutex::new(Ends { low: FIRST_KEY.to_vec(), high: None, total: Total::default(), is_done: false });
     std::thread::scope(|scope| {
-        let other = scope.spawn(|| add_up_from(Direction::Backward, index, touched, &ends));
-        let one = add_up_from(Direction::Forward, index, touched, &ends);
+        let other = scope.spawn(|| add_up_from(Direction::Backward, index, &ends));
+        let one = add_up_from(Direction::Forward, index, &ends);
         let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         one.and(other)
     })?;
-    let ends = ends.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok((ends.all, ends.others))
+    Ok(ends.into_inner().unwrap_or_else(PoisonError::into_inner).total)
 }
 
 /// Works towards the other end, chunk by chunk. A chunk counts only if the other end has not come into it meanwhile.
-fn add_up_from(
-    direction: Direction,
-    index: &dyn Index,
-    touched: &HashSet<Bytes>,
-    ends: &Mutex<Ends>,
-) -> Result<()> {
+fn add_up_from(direction: Direction, index: &dyn Index, ends: &Mutex<Ends>) -> Result<()> {
     let lock = || ends.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
         let (low, high) = {
@@ -183,14 +202,11 @@ fn add_up_from(
             }
             (ends.low.clone(), ends.high.clone())
         };
-        let (mut all, mut others) = (Sum::default(), Sum::default());
+        let mut met = Total::default();
         let mut rows = 0;
         let mut last = Vec::new();
         index.scan(&low, high.as_deref(), direction, &mut |key, row| {
-            all.toggle(key, row);
-            if touched.is_empty() || !touched.contains(key) {
-                others.toggle(key, row);
-            }
+            met.add(key, row);
             rows += 1;
             if rows < CHUNK_ROWS {
                 return Ok(Onward::Next);
@@ -219,8 +235,7 @@ fn add_up_from(
             free
         };
         if is_ours {
-            ends.all.merge(all);
-            ends.others.merge(others);
+            ends.total.merge(met);
         }
     }
 }
@@ -263,6 +278,7 @@ pub(super) fn apply(
 mod tests {
     use super::*;
     use crate::embedded::IndexKind;
+    use crate::embedded::row::{Stored, ValueAddress};
 
     #[test]
     fn a_mark_comes_back_for_its_store_only() {
@@ -285,20 +301,20 @@ mod tests {
     fn add_up_with(kind: IndexKind) {
         let dir = tempfile::tempdir().unwrap();
         let index = crate::embedded::index::open(kind, dir.path(), 1 << 20).unwrap();
-        let (mut all, mut others) = (Sum::default(), Sum::default());
-        let mut touched = HashSet::new();
-        assert_eq!(add_up(&*index, &touched).unwrap(), (all, others));
+        let mut total = Total::default();
+        assert_eq!(add_up(&*index).unwrap(), total);
         for n in 0..700_u32 {
-            let (key, row) = (n.wrapping_mul(0x9e37_79b1).to_be_bytes(), n.to_le_bytes());
+            let key = n.wrapping_mul(0x9e37_79b1).to_be_bytes();
+            let address = ValueAddress { segment: u64::from(n % 3), offset: 64, len_bytes: 2000 + n, crc: n };
+            let value = if n % 2 == 0 { Stored::Logged(address) } else { Stored::Inline(&key) };
+            let row = IndexRow { position: Position(u64::from(n)), value }.encode();
             index.apply(&mut std::iter::once((&key[..], Some(&row[..])))).unwrap();
-            all.toggle(&key, &row);
-            if n % 10 == 0 {
-                touched.insert(Bytes::copy_from_slice(&key));
-            } else {
-                others.toggle(&key, &row);
+            total.sum.toggle(&key, &row);
+            if n % 2 == 0 {
+                *total.live.entry(address.segment).or_default() += u64::from(address.len_bytes);
             }
             if n < 40 || n % 100 == 0 {
-                assert_eq!(add_up(&*index, &touched).unwrap(), (all, others), "{kind:?}, {n} rows");
+                assert_eq!(add_up(&*index).unwrap(), total, "{kind:?}, {n} rows");
             }
         }
     }

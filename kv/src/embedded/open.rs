@@ -12,14 +12,14 @@ use bytes::Bytes;
 use coffre_disk::{Disk, DiskExt, DiskFile, Open, RealDisk};
 
 use super::Options;
-use super::checkpoint::{Checkpoint, IndexIdentity, live_bytes};
+use super::checkpoint::{Checkpoint, IndexIdentity};
 use super::committer::logged_row;
 use super::group::count_live;
 use super::index::{self, Index};
 use super::log::frame::{Kind, Place, StoreId, parse_commit, parse_moves};
 use super::log::recover::{Found, read_log, settle};
 use super::log::segment::{Frame, Segments};
-use super::mark::{self, Mark, Sum};
+use super::mark::{self, Mark, Sum, Total};
 use super::merge::Sorter;
 use super::shared::Head;
 use super::snapshot::{self, Snapshot};
@@ -192,6 +192,8 @@ struct Replay<'a> {
     segments: &'a Segments,
     store: &'a StoreId,
     sum: Sum,
+    /// From where on the index needs what is read, until that is reached.
+    ahead: Option<Head>,
     rows: mark::Rows,
     bytes: usize,
     /// Where the gathered frames begin and end.
@@ -203,14 +205,29 @@ struct Replay<'a> {
 
 impl Replay<'_> {
     fn take(&mut self, frame: &Frame) -> Result<()> {
+        let place = Place { segment: frame.place.segment, offset: frame.end() };
+        let end = Head { position: frame.header.position, place };
+        if !self.has_begun() {
+            self.end = end;
+            return Ok(());
+        }
         frame_rows(frame, &mut |key, row| {
             self.bytes += key.len() + row.as_ref().map_or(0, Vec::len);
             self.rows.insert(Bytes::copy_from_slice(&key), row);
             Ok(())
         })?;
-        let place = Place { segment: frame.place.segment, offset: frame.end() };
-        self.end = Head { position: frame.header.position, place };
+        self.end = end;
         if self.bytes >= REPLAY_BYTES { self.apply() } else { Ok(()) }
+    }
+
+    /// Whether the log was read up to where the index needs it; exactly there a frame has to end, else the index's mark
+    /// speaks of another log.
+    fn has_begun(&mut self) -> bool {
+        if self.ahead == Some(self.end) {
+            self.ahead = None;
+            self.begin = self.end;
+        }
+        self.ahead.is_none()
     }
 
     fn apply(&mut self) -> Result<()> {
@@ -241,8 +258,8 @@ struct Opening<'a> {
 
 /// An index, what was found of the log it was brought to the end of, and the sum of its rows.
 type Ready = (Arc<dyn Index>, Found, Sum);
-/// An index, its mark, and the sum of its rows.
-type Believed = (Arc<dyn Index>, Mark, Sum);
+/// An index, its mark, and what its rows come to.
+type Believed = (Arc<dyn Index>, Mark, Total);
 
 impl Opening<'_> {
     fn current(&self) -> PathBuf {
@@ -292,7 +309,6 @@ impl Opening<'_> {
             boot_id: self.options.boot_id.clone(),
             index: self.identity().unwrap_or_default(),
             head,
-            live: live_bytes(self.segments),
         };
         checkpoint.write(&*self.options.disk, &self.options.dir, &self.store)
     }
@@ -309,7 +325,7 @@ impl Opening<'_> {
             };
             unclean.write(&*self.options.disk, &self.options.dir, &self.store)?;
         }
-        let (index, mark, sum) = match self.believe(checkpoint) {
+        let (index, mark, total) = match self.believe(checkpoint) {
             Ok(Some(believed)) => believed,
             Ok(None) => {
                 tracing::warn!("the index does not fit its checkpoint; it will be built again");
@@ -317,19 +333,22 @@ impl Opening<'_> {
             }
             Err(error) => return distrust(error),
         };
-        for (segment, live) in &checkpoint.live {
+        for (segment, live) in &total.live {
             if let Some(segment) = self.segments.get(*segment) {
                 let live = i64::try_from(*live).unwrap_or(i64::MAX);
                 segment.live_bytes.store(live, std::sync::atomic::Ordering::Relaxed);
             }
         }
-        // The mark's own group may be half applied, even below the checkpoint if the end of sled's file was lost.
+        // The log's end is found from the checkpoint, which is known to be of this log. The index needs less of it: its
+        // rows are those of its mark, and only the mark's own group may be half applied; even below the checkpoint, if
+        // the end of sled's file was lost.
         let from = if mark.begin.place < checkpoint.head.place { mark.begin } else { checkpoint.head };
         let mut replay = Replay {
             index: &*index,
             segments: self.segments,
             store: &self.store,
-            sum,
+            sum: total.sum,
+            ahead: Some(mark.begin),
             rows: mark::Rows::new(),
             bytes: 0,
             begin: from,
@@ -337,12 +356,13 @@ impl Opening<'_> {
             failed: None,
         };
         let read = read_log(self.segments, from.place, from.position, &mut |frame| replay.take(frame));
+        let fits = replay.has_begun();
         let read = read.and_then(|found| replay.apply().map(|()| found));
         match (read, replay.failed) {
             (_, Some(error)) => distrust(error),
             (Err(error), None) => Err(error),
-            (Ok(found), None) if mark.position > found.position => {
-                tracing::warn!("the index is ahead of the log; it will be built again");
+            (Ok(found), None) if !fits || mark.position > found.position => {
+                tracing::warn!("the index is not of this log, or ahead of it; it will be built again");
                 Ok(None)
             }
             (Ok(found), None) => {
@@ -352,8 +372,7 @@ impl Opening<'_> {
         }
     }
 
-    /// Opens the index that is there, if its mark fits the checkpoint and its rows are those the mark speaks of; with
-    /// the sum of all its rows.
+    /// Opens the index that is there, if its mark fits the checkpoint and its rows are those the mark speaks of.
     fn believe(&self, checkpoint: &Checkpoint) -> Result<Option<Believed>> {
         let index = index::open(self.options.index, &self.current(), self.options.index_cache_bytes)?;
         let Some(mark) = Mark::read(&*index, &self.store)? else { return Ok(None) };
@@ -361,13 +380,13 @@ impl Opening<'_> {
         if mark.position < promised || (checkpoint.is_clean && mark.position != promised) {
             return Ok(None);
         }
-        let sum = mark.verify(&*index, self.segments, &|frame, touched| {
+        let total = mark.verify(&*index, self.segments, &|frame, touched| {
             frame_rows(frame, &mut |key, _| {
                 touched.insert(Bytes::copy_from_slice(&key));
                 Ok(())
             })
         })?;
-        Ok(sum.map(|sum| (index, mark, sum)))
+        Ok(total.map(|total| (index, mark, total)))
     }
 
     /// Sets the index aside and builds a new one from the newest snapshot that can be read and the log since.

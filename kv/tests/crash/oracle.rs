@@ -94,9 +94,9 @@ impl Oracle {
     }
 
     /// From here on all writers write something else than they would have.
-    pub(crate) fn fork(&mut self, seed: u64) {
+    pub(crate) fn fork(&mut self, seed: u64, same_lengths: bool) {
         for script in &mut self.scripts {
-            script.fork(seed);
+            script.fork(seed, same_lengths);
         }
     }
 

@@ -24,6 +24,8 @@ pub(crate) const BYTES: &[u8] = b"c/bytes";
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
     seed: u64,
+    /// Of the bytes of values.
+    contents: u64,
     pub(crate) writer: u64,
     /// The number of the next commit.
     pub(crate) next: u64,
@@ -70,12 +72,15 @@ pub(crate) fn read_mark(value: &[u8]) -> Option<(u64, u64)> {
 
 impl Script {
     pub(crate) fn new(seed: u64, writer: u64) -> Self {
-        Self { seed, writer, next: 0, objects: BTreeMap::new() }
+        Self { seed, contents: seed, writer, next: 0, objects: BTreeMap::new() }
     }
 
-    /// Goes on with other commits.
-    pub(crate) fn fork(&mut self, seed: u64) {
-        self.seed = seed;
+    /// Goes on with other commits; with the same lengths, with the same commits of other bytes.
+    pub(crate) fn fork(&mut self, seed: u64, same_lengths: bool) {
+        self.contents = seed;
+        if !same_lengths {
+            self.seed = seed;
+        }
     }
 
     /// The next commit; from here on it counts as having happened.
@@ -103,7 +108,7 @@ impl Script {
         } else {
             let len = length(&mut random);
             let mut value = mark(self.writer, n).to_vec();
-            value.extend_from_slice(&random.bytes(len));
+            value.extend_from_slice(&Random::new(self.contents ^ random.next_u64()).bytes(len));
             writes.push(Write::Put(index_key(self.writer, object, n), Bytes::from(len.to_string())));
             *references.entry(reference_key(n)).or_default() += 1;
             count += 1;
