@@ -50,25 +50,25 @@ async fn page(ops: &Ops, cx: &Cx, list: List) -> S3Result<Page> {
     ops.store.list(cx, list).await.answer(cx)
 }
 
-fn object(names: Names, key: String, version: Version, with_owner: bool) -> Object {
-    let algorithms =
-        version.checksums.iter().map(|c| convert::checksum::shown_algorithm(c.algorithm)).collect();
+fn object(names: Names, key: String, version: Box<Version>, with_owner: bool) -> Object {
+    let Version { checksums, etag, size_bytes, modified_ms, owner, .. } = *version;
+    let algorithms = checksums.iter().map(|c| convert::checksum::shown_algorithm(c.algorithm)).collect();
     Object {
         key: Some(names.write(key)),
-        e_tag: Some(s3s::dto::ETag::Strong(version.etag.into())),
-        size: i64::try_from(version.size_bytes).ok(),
-        last_modified: convert::timestamp(version.modified_ms),
-        owner: with_owner.then(|| convert::owner(version.owner)),
+        e_tag: Some(s3s::dto::ETag::Strong(etag.into())),
+        size: i64::try_from(size_bytes).ok(),
+        last_modified: convert::timestamp(modified_ms),
+        owner: with_owner.then(|| convert::owner(owner)),
         storage_class: Some(ObjectStorageClass::from_static(ObjectStorageClass::STANDARD)),
         checksum_algorithm: Some(algorithms).filter(|all: &Vec<_>| !all.is_empty()),
-        checksum_type: version.checksums.first().map(|c| convert::checksum::shown_kind(c.kind)),
+        checksum_type: checksums.first().map(|c| convert::checksum::shown_kind(c.kind)),
         ..Object::default()
     }
 }
 
 fn contents(names: Names, entries: Vec<(String, Box<Version>)>, with_owner: bool) -> Option<Vec<Object>> {
     let some = !entries.is_empty();
-    let shown = entries.into_iter().map(|(key, version)| object(names, key, *version, with_owner));
+    let shown = entries.into_iter().map(|(key, version)| object(names, key, version, with_owner));
     some.then(|| shown.collect())
 }
 

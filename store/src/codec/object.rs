@@ -125,10 +125,10 @@ pub(crate) fn encode_version(version: &Version) -> Bytes {
 
 /// Reads a version's record.
 pub(crate) fn decode_version(record: &[u8]) -> Result<Version> {
-    read_version(Reader::new("version", record)?)
+    read_version(&mut Reader::new("version", record)?)
 }
 
-fn read_version(mut r: Reader<'_>) -> Result<Version> {
+fn read_version(r: &mut Reader<'_>) -> Result<Version> {
     if r.take::<bool>(tag::IS_DELETE_MARKER)?.is_some() {
         return Err(corrupt("a delete marker stands where a version should"));
     }
@@ -168,7 +168,7 @@ fn read_version(mut r: Reader<'_>) -> Result<Version> {
         crc64nvme: r.take(tag::CRC64)?,
         checksums: decode_checksums(r.or_default(tag::CHECKSUMS)?)?,
         sniffed_type: r.take(tag::SNIFFED)?,
-        attributes: take_attributes(&mut r)?,
+        attributes: take_attributes(r)?,
         manifest,
         parts,
         unknown: r.unknown(),
@@ -199,7 +199,7 @@ pub(crate) fn encode_history(entry: &HistoryEntry) -> Bytes {
 pub(crate) fn decode_history(record: &[u8]) -> Result<HistoryEntry> {
     let mut r = Reader::new("version", record)?;
     if r.take::<bool>(tag::IS_DELETE_MARKER)?.is_none() {
-        return Ok(HistoryEntry::Version(Box::new(read_version(r)?)));
+        return Ok(HistoryEntry::Version(Box::new(read_version(&mut r)?)));
     }
     Ok(HistoryEntry::DeleteMarker(DeleteMarker {
         id: VersionId(r.need(tag::ID)?),

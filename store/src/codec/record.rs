@@ -157,9 +157,9 @@ impl<'a> Reader<'a> {
     }
 
     /// What nobody took.
-    pub(crate) fn unknown(self) -> Unknown {
-        let known = (0..).zip(self.known).filter_map(|(tag, bytes)| Some((tag, bytes?)));
-        known.chain(self.others).map(|(tag, bytes)| (tag, Bytes::copy_from_slice(bytes))).collect()
+    pub(crate) fn unknown(&mut self) -> Unknown {
+        let known = (0..).zip(&mut self.known).filter_map(|(tag, bytes)| Some((tag, bytes.take()?)));
+        known.chain(self.others.drain(..)).map(|(tag, bytes)| (tag, Bytes::copy_from_slice(bytes))).collect()
     }
 }
 
