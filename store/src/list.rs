@@ -16,8 +16,8 @@ use std::sync::Arc;
 use coffre_kv::{Kv, KvExt, Row, Scan, Step};
 
 use crate::codec::keys;
-use crate::codec::object::{decode_history, decode_version};
-use crate::object::{Bucket, HistoryEntry, Version};
+use crate::codec::object::{decode_brief, decode_history, decode_version};
+use crate::object::{Brief, Bucket, HistoryEntry, Version};
 use crate::{Action, Ask, BucketId, BucketName, Cx, Decision, ObjectKey, Result, Store, VersionRef};
 
 pub(crate) use walk::{Look, RowPrefix, Walk, seek_past};
@@ -41,14 +41,20 @@ pub struct List {
 }
 
 /// A page of current versions.
-#[derive(Clone, Debug, Default)]
-pub struct Page {
+#[derive(Clone, Debug)]
+pub struct Page<E = Box<Version>> {
     /// Keys and their current versions, in UTF-8 byte order.
-    pub entries: Vec<(String, Box<Version>)>,
+    pub entries: Vec<(String, E)>,
     /// Common prefixes, in order; interleaved with the entries they make up the page.
     pub common_prefixes: Vec<String>,
     /// What to give as `after` for the next page: the last entry or common prefix of this one; `None`: no more.
     pub next_after: Option<String>,
+}
+
+impl<E> Default for Page<E> {
+    fn default() -> Self {
+        Self { entries: Vec::new(), common_prefixes: Vec::new(), next_after: None }
+    }
 }
 
 /// What to list of all versions.
@@ -77,6 +83,18 @@ impl Store {
     /// # Errors
     /// `NotFound(Bucket)`, `Denied`, `Hidden`.
     pub async fn list(&self, cx: &Cx, list: List) -> Result<Page> {
+        self.page_of(cx, list).await
+    }
+
+    /// The same of what S3 shows.
+    ///
+    /// # Errors
+    /// As [`Store::list`].
+    pub async fn list_brief(&self, cx: &Cx, list: List) -> Result<Page<Brief>> {
+        self.page_of(cx, list).await
+    }
+
+    async fn page_of<E: Listed>(&self, cx: &Cx, list: List) -> Result<Page<E>> {
         let prefix = Some(list.prefix.as_str());
         let bucket = self.allowed_bucket(cx, &list.bucket, Action::ListBucket, prefix, None).await?.value;
         page(&**self.inner.kv(), bucket.id, &list, self.shown_to(cx, &bucket)).await
@@ -118,20 +136,63 @@ pub(crate) type ShownRow = Arc<dyn Fn(&str, Option<&Version>) -> bool + Send + S
 /// `None`: all are.
 pub(crate) type Shown = Option<ShownRow>;
 
+/// What a listing makes of a record.
+trait Listed: Sized + Send + 'static {
+    fn decode(record: &[u8]) -> Result<Self>;
+
+    /// Whether the caller sees it, and it comes after the marker's sequence.
+    fn counts(&self, record: &[u8], key: &str, below: Option<u64>, shown: Option<&ShownRow>) -> Result<bool> {
+        if below.is_none() && shown.is_none() {
+            return Ok(true);
+        }
+        decode_history(record)?.counts(record, key, below, shown)
+    }
+}
+
+impl Listed for Brief {
+    fn decode(record: &[u8]) -> Result<Self> {
+        decode_brief(record)
+    }
+}
+
+impl Listed for Box<Version> {
+    fn decode(record: &[u8]) -> Result<Self> {
+        decode_version(record).map(Box::new)
+    }
+
+    fn counts(&self, _: &[u8], key: &str, below: Option<u64>, shown: Option<&ShownRow>) -> Result<bool> {
+        let is_after = below.is_none_or(|below| self.sequence < below);
+        Ok(is_after && shown.is_none_or(|shown| shown(key, Some(self))))
+    }
+}
+
+impl Listed for HistoryEntry {
+    fn decode(record: &[u8]) -> Result<Self> {
+        decode_history(record)
+    }
+
+    fn counts(&self, _: &[u8], key: &str, below: Option<u64>, shown: Option<&ShownRow>) -> Result<bool> {
+        let is_after = below.is_none_or(|below| self.sequence() < below);
+        Ok(is_after && shown.is_none_or(|shown| shown(key, self.version())))
+    }
+}
+
 /// One unit of a page while it is read.
 #[derive(Debug)]
-enum Unit {
-    Entry(String, HistoryEntry),
+enum Unit<E> {
+    Entry(String, E),
     Common(String),
 }
 
-impl Unit {
+impl<E> Unit<E> {
     fn text(&self) -> &str {
         match self {
             Self::Entry(key, _) | Self::Common(key) => key,
         }
     }
+}
 
+impl Unit<HistoryEntry> {
     /// The order of a page of versions.
     fn order(&self, other: &Self) -> Ordering {
         self.text().cmp(other.text()).then_with(|| match (self, other) {
@@ -156,25 +217,22 @@ struct Table {
     /// What follows an object key in a row's key; empty: nothing.
     key_end: &'static [u8],
     parse_key: fn(&[u8]) -> Result<String>,
-    decode: fn(&[u8]) -> Result<HistoryEntry>,
 }
 
 const HEADS: Table = Table {
     row_prefix: keys::head_prefix,
     key_end: &[],
     parse_key: |row| keys::parse_head(row).map(|(_, key)| key.to_owned()),
-    decode: |record| decode_version(record).map(|version| HistoryEntry::Version(Box::new(version))),
 };
 
 const HISTORY: Table = Table {
     row_prefix: keys::versions_prefix,
     key_end: &[0, 0],
     parse_key: |row| keys::parse_version(row).map(|(_, key, _)| key),
-    decode: decode_history,
 };
 
 /// A page of current versions, as rows of an engine.
-async fn page(kv: &dyn Kv, bucket: BucketId, list: &List, shown: Shown) -> Result<Page> {
+async fn page<E: Listed>(kv: &dyn Kv, bucket: BucketId, list: &List, shown: Shown) -> Result<Page<E>> {
     let limit = list.limit.min(PAGE_MAX);
     let mut page = Page::default();
     if limit == 0 {
@@ -185,8 +243,7 @@ async fn page(kv: &dyn Kv, bucket: BucketId, list: &List, shown: Shown) -> Resul
     page.next_after = units.last().filter(|_| has_more).map(|unit| unit.text().to_owned());
     for unit in units {
         match unit {
-            Unit::Entry(key, HistoryEntry::Version(version)) => page.entries.push((key, version)),
-            Unit::Entry(_, HistoryEntry::DeleteMarker(_)) => {}
+            Unit::Entry(key, entry) => page.entries.push((key, entry)),
             Unit::Common(prefix) => page.common_prefixes.push(prefix),
         }
     }
@@ -213,7 +270,8 @@ async fn versions_page(
     };
     let walk = Walk::new(&list.prefix, &list.delimiter, &list.after, below.is_some(), limit + 1);
     let marker = below.map(|sequence| (list.after.clone(), sequence));
-    let (mut merged, _) = units(kv, bucket, HEADS, walk.clone(), marker.clone(), shown.clone()).await?;
+    let (mut merged, _) =
+        units::<HistoryEntry>(kv, bucket, HEADS, walk.clone(), marker.clone(), shown.clone()).await?;
     let (history, _) = units(kv, bucket, HISTORY, walk, marker, shown).await?;
     merged.extend(history);
     merged.sort_by(Unit::order);
@@ -244,14 +302,14 @@ async fn versions_page(
 }
 
 /// Scans a table for the units of a walk. Of the marker's key only entries below the sequence given count.
-async fn units(
+async fn units<E: Listed>(
     kv: &dyn Kv,
     bucket: BucketId,
     table: Table,
     walk: Walk,
     marker: Option<(String, u64)>,
     shown: Shown,
-) -> Result<(Vec<Unit>, bool)> {
+) -> Result<(Vec<Unit<E>>, bool)> {
     let Some(range) = walk.range(bucket, table.row_prefix, table.key_end) else {
         return Ok((Vec::new(), false));
     };
@@ -270,31 +328,30 @@ async fn units(
     Ok((units, walk.has_more()))
 }
 
-enum Stepped {
-    Unit(Unit, Step),
+enum Stepped<E> {
+    Unit(Unit<E>, Step),
     Nothing(Step),
 }
 
 /// What one row adds to a page, and where to go from there.
-fn step(
+fn step<E: Listed>(
     bucket: BucketId,
     table: Table,
     walk: &mut Walk,
     marker: Option<&(String, u64)>,
     shown: Option<&ShownRow>,
     row: Row<'_>,
-) -> Stepped {
-    let next = Stepped::Nothing(Step::Next);
+) -> Stepped<E> {
     let key = match (table.parse_key)(row.key) {
         Ok(key) => key,
         Err(error) => {
             tracing::error!(row = hex::encode(row.key), %error, "a row that cannot be read is left out of a list");
-            return next;
+            return Stepped::Nothing(Step::Next);
         }
     };
     let look = walk.look(&key);
     match look {
-        Look::Behind => return next,
+        Look::Behind => return Stepped::Nothing(Step::Next),
         Look::Rolled(common) => return Stepped::Nothing(seek_past(bucket, table.row_prefix, common)),
         // that the row is there is enough, unless it may lie before the marker
         Look::Common(common) if shown.is_none() && marker.is_none_or(|(after, _)| *after != key) => {
@@ -306,17 +363,19 @@ fn step(
         }
         Look::Common(_) | Look::Entry => {}
     }
-    let entry = match (table.decode)(row.value) {
-        Ok(entry) => entry,
+    let below = marker.filter(|(after, _)| *after == key).map(|(_, below)| *below);
+    let read = E::decode(row.value).and_then(|entry| {
+        let counts = entry.counts(row.value, &key, below, shown)?;
+        Ok((entry, counts))
+    });
+    let entry = match read {
+        Ok((entry, true)) => entry,
+        Ok((_, false)) => return Stepped::Nothing(Step::Next),
         Err(error) => {
             tracing::error!(row = hex::encode(row.key), %error, "a record that cannot be read is left out of a list");
-            return next;
+            return Stepped::Nothing(Step::Next);
         }
     };
-    let is_before_marker = marker.is_some_and(|(after, below)| *after == key && entry.sequence() >= *below);
-    if is_before_marker || shown.is_some_and(|shown| !shown(&key, entry.version())) {
-        return next;
-    }
     if let Look::Common(common) = look {
         if !walk.take(Some(common)) {
             return Stepped::Nothing(Step::Stop);

@@ -268,6 +268,21 @@ pub struct Version {
     pub unknown: Vec<(u32, bytes::Bytes)>,
 }
 
+/// What S3's listings show of a current version: a quarter of what there is to decode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Brief {
+    /// As [`Version::size_bytes`].
+    pub size_bytes: u64,
+    /// As [`Version::modified_ms`].
+    pub modified_ms: u64,
+    /// As [`Version::etag`].
+    pub etag: ETag,
+    /// As [`Version::owner`].
+    pub owner: Option<UserId>,
+    /// As [`Version::checksums`].
+    pub checksums: Vec<Checksum>,
+}
+
 /// Says that from its sequence on the key is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeleteMarker {

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use coffre_store::list::{List, ListVersions, PAGE_MAX, Page};
-use coffre_store::object::{HistoryEntry, Version};
+use coffre_store::object::{Brief, HistoryEntry, Version};
 use coffre_store::{BucketName, Cx};
 use s3s::dto::{
     CommonPrefix, DeleteMarkerEntry, ListObjectVersionsInput, ListObjectVersionsOutput, ListObjectsInput,
@@ -41,17 +41,17 @@ pub(super) fn given(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
-async fn page(ops: &Ops, cx: &Cx, list: List) -> S3Result<Page> {
+async fn page(ops: &Ops, cx: &Cx, list: List) -> S3Result<Page<Brief>> {
     if list.limit == 0 {
         // nothing is wanted, but whether one may ask is still answered
         ops.store.bucket(cx, &list.bucket, coffre_store::Action::ListBucket).await.answer(cx)?;
         return Ok(Page::default());
     }
-    ops.store.list(cx, list).await.answer(cx)
+    ops.store.list_brief(cx, list).await.answer(cx)
 }
 
-fn object(names: Names, key: String, version: Box<Version>, with_owner: bool) -> Object {
-    let Version { checksums, etag, size_bytes, modified_ms, owner, .. } = *version;
+fn object(names: Names, key: String, brief: Brief, with_owner: bool) -> Object {
+    let Brief { checksums, etag, size_bytes, modified_ms, owner } = brief;
     let algorithms = checksums.iter().map(|c| convert::checksum::shown_algorithm(c.algorithm)).collect();
     Object {
         key: Some(names.write(key)),
@@ -66,14 +66,14 @@ fn object(names: Names, key: String, version: Box<Version>, with_owner: bool) ->
     }
 }
 
-fn contents(names: Names, entries: Vec<(String, Box<Version>)>, with_owner: bool) -> Option<Vec<Object>> {
+fn contents(names: Names, entries: Vec<(String, Brief)>, with_owner: bool) -> Option<Vec<Object>> {
     let some = !entries.is_empty();
-    let shown = entries.into_iter().map(|(key, version)| object(names, key, version, with_owner));
+    let shown = entries.into_iter().map(|(key, brief)| object(names, key, brief, with_owner));
     some.then(|| shown.collect())
 }
 
 /// Everything of a page that is a name.
-fn names_of(page: &Page) -> impl Iterator<Item = &str> {
+fn names_of(page: &Page<Brief>) -> impl Iterator<Item = &str> {
     page.entries.iter().map(|(key, _)| key.as_str()).chain(page.common_prefixes.iter().map(String::as_str))
 }
 

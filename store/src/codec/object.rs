@@ -11,8 +11,8 @@ use crate::digest::{Algorithm, Checksum, ChecksumKind, ETag, Sha256};
 use crate::error::Result;
 use crate::name::{BucketId, BucketName, OrgId, PartNumber, UploadId, UserId, VersionId};
 use crate::object::{
-    Attributes, BlobId, Bucket, BuiltIn, DeleteMarker, Digest, Extent, HistoryEntry, Identity, Manifest,
-    ObjectIds, PartSizes, Posix, Version, Versioning,
+    Attributes, BlobId, Brief, Bucket, BuiltIn, DeleteMarker, Digest, Extent, HistoryEntry, Identity,
+    Manifest, ObjectIds, PartSizes, Posix, Version, Versioning,
 };
 
 use super::corrupt;
@@ -126,6 +126,21 @@ pub(crate) fn encode_version(version: &Version) -> Bytes {
 /// Reads a version's record.
 pub(crate) fn decode_version(record: &[u8]) -> Result<Version> {
     read_version(&mut Reader::new("version", record)?)
+}
+
+/// Reads what a listing shows of a version's record.
+pub(crate) fn decode_brief(record: &[u8]) -> Result<Brief> {
+    let mut r = Reader::new("version", record)?;
+    if r.take::<bool>(tag::IS_DELETE_MARKER)?.is_some() {
+        return Err(corrupt("a delete marker stands where a version should"));
+    }
+    Ok(Brief {
+        size_bytes: r.need(tag::SIZE)?,
+        modified_ms: r.need(tag::MODIFIED)?,
+        etag: ETag::parse(r.need(tag::ETAG)?),
+        owner: r.take_array(tag::OWNER)?.map(|id| UserId(Uuid::from_bytes(id))),
+        checksums: decode_checksums(r.or_default(tag::CHECKSUMS)?)?,
+    })
 }
 
 fn read_version(r: &mut Reader<'_>) -> Result<Version> {

@@ -189,6 +189,12 @@ fn hiding(is_hiding: bool) -> Shown {
     is_hiding.then(|| Arc::new(|key: &str, _: Option<&Version>| !key.contains("ab")) as ShownRow)
 }
 
+/// What has to be shown of a version.
+fn shortened(version: &Version) -> Brief {
+    let Version { size_bytes, modified_ms, etag, owner, checksums, .. } = version.clone();
+    Brief { size_bytes, modified_ms, etag, owner, checksums }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
@@ -207,7 +213,12 @@ proptest! {
             let mut expected =
                 naive(&histories, &request, None, false, |key| !is_hiding || !key.contains("ab"));
             loop {
-                let page = page(&kv, BUCKET, &request, hiding(is_hiding)).await.unwrap();
+                let brief = page::<Brief>(&kv, BUCKET, &request, hiding(is_hiding)).await.unwrap();
+                let page: Page = page(&kv, BUCKET, &request, hiding(is_hiding)).await.unwrap();
+                let shortened: Vec<_> =
+                    page.entries.iter().map(|(key, version)| (key.clone(), shortened(version))).collect();
+                assert_eq!(brief.entries, shortened);
+                assert_eq!((&brief.common_prefixes, &brief.next_after), (&page.common_prefixes, &page.next_after));
                 let rest = expected.split_off(limit.min(expected.len()));
                 let keys: Vec<String> = page.entries.iter().map(|(key, _)| key.clone()).collect();
                 assert_eq!((keys, page.common_prefixes), texts(&expected));
@@ -263,7 +274,7 @@ fn no_room_is_an_empty_page_without_a_next() {
     block_on(async {
         let histories: Histories = [("a".to_owned(), vec![entry(1, 1, true, false)])].into();
         let kv = stored(&histories).await;
-        let empty = page(&kv, BUCKET, &list("", "", "", 0), None).await.unwrap();
+        let empty: Page = page(&kv, BUCKET, &list("", "", "", 0), None).await.unwrap();
         assert!(empty.entries.is_empty() && empty.next_after.is_none());
         let request = ListVersions { list: list("", "", "", 0), after_version: None };
         let empty = versions_page(&kv, BUCKET, &request, None).await.unwrap();
@@ -290,7 +301,7 @@ fn what_a_page_reads() {
         let walk = kv
             .scan_into(Scan::forward(range), walk, move |walk, row| {
                 counting.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                match step(BUCKET, HEADS, walk, None, None, row) {
+                match step::<HistoryEntry>(BUCKET, HEADS, walk, None, None, row) {
                     Stepped::Unit(_, step) | Stepped::Nothing(step) => step,
                 }
             })
@@ -332,7 +343,7 @@ fn a_damaged_record_hides_nothing_else() {
         let kv = stored(&histories).await;
         let damage = Write::Put(keys::head(BUCKET, &"b".parse().unwrap()), Bytes::from_static(b"?"));
         kv.commit(Commit { writes: vec![damage], ..Commit::default() }).await.unwrap();
-        let page = page(&kv, BUCKET, &list("", "", "", 10), None).await.unwrap();
+        let page: Page = page(&kv, BUCKET, &list("", "", "", 10), None).await.unwrap();
         let keys: Vec<&str> = page.entries.iter().map(|(key, _)| key.as_str()).collect();
         assert_eq!(keys, ["a", "c"]);
     });
