@@ -288,6 +288,10 @@ impl DiskFile for FaultFile {
         run(&self.state, Operation::Allocate, || self.inner.allocate(len_bytes))
     }
 
+    fn punch(&self, offset: u64, len_bytes: u64) -> io::Result<()> {
+        run(&self.state, Operation::Write, || self.inner.punch(offset, len_bytes))
+    }
+
     fn len_bytes(&self) -> io::Result<u64> {
         self.inner.len_bytes()
     }

@@ -88,6 +88,18 @@ pub trait DiskFile: Debug + Send + Sync + 'static {
     fn set_len(&self, len_bytes: u64) -> io::Result<()>;
     /// Reserves room for `[0, len_bytes)` without changing the visible length, where the file system can.
     fn allocate(&self, len_bytes: u64) -> io::Result<()>;
+    /// Makes a range read as zeros, as far as the file goes, and gives its room back where the file system can.
+    fn punch(&self, offset: u64, len_bytes: u64) -> io::Result<()> {
+        let end = offset.saturating_add(len_bytes).min(self.len_bytes()?);
+        let zeros = vec![0; 64 * 1024];
+        let mut at = offset;
+        while at < end {
+            let n = usize::try_from(end - at).unwrap_or(usize::MAX).min(zeros.len());
+            self.write_all_at(zeros.get(..n).unwrap_or_default(), at)?;
+            at += n as u64;
+        }
+        Ok(())
+    }
     /// Length in bytes.
     fn len_bytes(&self) -> io::Result<u64>;
     /// Makes the bytes and the length durable (`fdatasync`). After an error nothing can be said about the file's

@@ -132,6 +132,20 @@ impl DiskFile for RealFile {
         }
     }
 
+    fn punch(&self, offset: u64, len_bytes: u64) -> io::Result<()> {
+        let end = offset.saturating_add(len_bytes).min(self.len_bytes()?);
+        if offset >= end {
+            return Ok(());
+        }
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(&self.file, flags, offset, end - offset) {
+            Err(e) if e == rustix::io::Errno::OPNOTSUPP || e == rustix::io::Errno::NOSYS => {
+                write_zeros(&self.file, offset, end)
+            }
+            other => Ok(other?),
+        }
+    }
+
     fn len_bytes(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
@@ -160,4 +174,15 @@ impl DiskFile for RealFile {
     fn std_file(&self) -> Option<&File> {
         Some(&self.file)
     }
+}
+
+/// What punching does where the file system cannot.
+fn write_zeros(file: &File, mut offset: u64, end: u64) -> io::Result<()> {
+    let zeros = vec![0; 64 * 1024];
+    while offset < end {
+        let n = usize::try_from(end - offset).unwrap_or(usize::MAX).min(zeros.len());
+        FileExt::write_all_at(file, zeros.get(..n).unwrap_or_default(), offset)?;
+        offset += n as u64;
+    }
+    Ok(())
 }

@@ -56,6 +56,8 @@ pub enum Check {
     At(Bytes, Position),
     /// No key begins with this prefix.
     PrefixEmpty(Bytes),
+    /// No key lies in this range: the first included, the second not.
+    RangeEmpty(Bytes, Bytes),
     /// The counter is at least this; an absent one is 0.
     AtLeast(Bytes, i64),
     /// The counter is at most this; an absent one is 0.

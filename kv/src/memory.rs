@@ -99,6 +99,10 @@ impl State {
                 let from = (Bound::Included(prefix), Bound::Unbounded);
                 self.rows.range::<Bytes, _>(from).next().is_none_or(|(key, _)| !key.starts_with(prefix))
             }
+            Check::RangeEmpty(start, end) => {
+                let within = (Bound::Included(start), Bound::Excluded(end));
+                start >= end || self.rows.range::<Bytes, _>(within).next().is_none()
+            }
             Check::AtLeast(key, n) => self.counter(key)? >= *n,
             Check::AtMost(key, n) => self.counter(key)? <= *n,
         })

@@ -75,16 +75,18 @@ impl Group {
         }
     }
 
-    fn is_prefix_empty(&self, index: &dyn Index, prefix: &[u8]) -> Result<bool> {
-        let from = (Bound::Included(prefix), Bound::Unbounded);
-        let mut ours = self.rows.range::<[u8], _>(from).take_while(|(key, _)| key.starts_with(prefix));
-        if ours.any(|(_, row)| row.is_some()) {
+    /// No row with `start ≤ key < end`.
+    fn is_empty(&self, index: &dyn Index, start: &[u8], end: Option<&[u8]>) -> Result<bool> {
+        if end.is_some_and(|end| end <= start) {
+            return Ok(true);
+        }
+        let within = (Bound::Included(start), end.map_or(Bound::Unbounded, Bound::Excluded));
+        if self.rows.range::<[u8], _>(within).any(|(_, row)| row.is_some()) {
             return Ok(false);
         }
         // What the index still has may have ended in this group.
         let mut is_empty = true;
-        let end = after_prefix(prefix);
-        index.scan(prefix, end.as_deref(), Direction::Forward, &mut |key, _| {
+        index.scan(start, end, Direction::Forward, &mut |key, _| {
             is_empty = key.is_empty() || self.rows.contains_key(key);
             Ok(if is_empty { Onward::Next } else { Onward::Stop })
         })?;
@@ -96,7 +98,8 @@ impl Group {
             Check::Absent(key) => self.row(index, key)?.is_none(),
             Check::Present(key) => self.row(index, key)?.is_some(),
             Check::At(key, position) => self.position(index, key)? == Some(*position),
-            Check::PrefixEmpty(prefix) => self.is_prefix_empty(index, prefix)?,
+            Check::PrefixEmpty(prefix) => self.is_empty(index, prefix, after_prefix(prefix).as_deref())?,
+            Check::RangeEmpty(start, end) => self.is_empty(index, start, Some(end))?,
             Check::AtLeast(key, n) => self.counter(index, key)? >= *n,
             Check::AtMost(key, n) => self.counter(index, key)? <= *n,
         })

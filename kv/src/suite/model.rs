@@ -57,7 +57,7 @@ fn random_value(random: &mut Random) -> Bytes {
 
 fn random_check(random: &mut Random, rows: &Rows) -> Check {
     let key = random_key(random);
-    match random.below(6) {
+    match random.below(7) {
         0 => Check::Absent(key),
         1 => Check::Present(key),
         2 => {
@@ -68,6 +68,7 @@ fn random_check(random: &mut Random, rows: &Rows) -> Check {
         }
         3 => Check::PrefixEmpty(key),
         4 => Check::AtLeast(random_counter(random), -20),
+        5 => Check::RangeEmpty(key, random_key(random)),
         _ => Check::AtMost(random_counter(random), 20),
     }
 }
@@ -82,6 +83,7 @@ fn holds(check: &Check, rows: &Rows) -> bool {
         Check::Present(key) => rows.contains_key(key),
         Check::At(key, position) => rows.get(key).is_some_and(|(_, at)| at == position),
         Check::PrefixEmpty(prefix) => !rows.keys().any(|key| key.starts_with(prefix)),
+        Check::RangeEmpty(start, end) => !rows.keys().any(|key| start <= key && key < end),
         Check::AtLeast(key, n) => counter(rows, key) >= *n,
         Check::AtMost(key, n) => counter(rows, key) <= *n,
     }
