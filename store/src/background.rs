@@ -21,12 +21,24 @@ pub(crate) struct Background {
     stop: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     pending: Arc<Notify>,
+    /// One pass over what is pending at a time.
+    digesting: tokio::sync::Mutex<()>,
 }
 
 impl Background {
     /// Nothing runs yet.
     pub(crate) fn new() -> Self {
-        Self { stop: watch::Sender::new(false), tasks: Mutex::default(), pending: Arc::default() }
+        Self {
+            stop: watch::Sender::new(false),
+            tasks: Mutex::default(),
+            pending: Arc::default(),
+            digesting: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Held by a pass over what is pending.
+    pub(crate) async fn digesting(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.digesting.lock().await
     }
 
     /// A version whose digest is pending has been committed.

@@ -6,13 +6,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use coffre_kv::{Commit, Kv, KvExt, Range, Scan, Step, Wait};
+use coffre_kv::{Commit, Kv, KvExt, Position, Range, Scan, Step};
 
 use crate::codec::keys;
 use crate::codec::object::{decode_bucket, decode_gone, decode_history, decode_version, encode_version};
 use crate::error::{Error, Missing, Result};
+use crate::feed::Touched;
 use crate::name::{BucketName, ObjectKey, OrgId, VersionRef};
-use crate::object::{At, Bucket, HistoryEntry, Identity, Version, Versioning};
+use crate::object::{At, Bucket, Door, HistoryEntry, Identity, Version, Versioning};
 use crate::plan::{Parts, Placed, Plan, Standing, failed_key, names};
 use crate::scheme::Place;
 use crate::watch::Note;
@@ -34,7 +35,7 @@ pub(crate) enum Need {
 /// How a commit went.
 #[derive(Debug)]
 pub(crate) enum Turn {
-    /// It is durable.
+    /// It happened.
     Done(Committed),
     /// Nothing happened: this row is not what it was.
     Lost(Bytes),
@@ -45,6 +46,8 @@ pub(crate) enum Turn {
 pub(crate) struct Committed {
     /// Which blobs' rows name the places that came with it.
     pub(crate) refs: refs::RefPlan,
+    /// Where it stands among all commits.
+    pub(crate) position: Position,
 }
 
 /// An entry found for reading.
@@ -219,17 +222,36 @@ impl Store {
         Err(Error::Busy)
     }
 
-    /// Carries a plan out, durably, with a line for the audit log unless it is the daemon's own work.
+    /// Carries a plan out, as durably as it says, with a line for the audit log unless it is the daemon's own work, and tells
+    /// who subscribed. Doors other than the mount wait for that (`feed.rs`).
     ///
     /// # Errors
     /// `QuotaExceeded`, `NoSpace`, `Stopped`, `Corrupt`. What lost a race is no error but [`Turn::Lost`].
     pub(crate) async fn commit(&self, bucket: &BucketName, plan: Plan, note: Option<&Note>) -> Result<Turn> {
-        let Parts { mut checks, mut writes, growth, refs, may_use_reserve } = plan.finish();
+        let (turn, touched) = self.carry_out(bucket, plan, note).await?;
+        // the rows' lock is let go of: who is told may come with questions
+        if let (Turn::Done(_), Some(note)) = (&turn, note)
+            && let Some(delivery) =
+                self.inner.hub.tell(bucket, touched, note.came_by(), &note.request_id.as_str().into())
+            && note.came_by() != Door::Mount
+        {
+            self.inner.hub.wait(delivery).await;
+        }
+        Ok(turn)
+    }
+
+    async fn carry_out(
+        &self,
+        bucket: &BucketName,
+        plan: Plan,
+        note: Option<&Note>,
+    ) -> Result<(Turn, Touched)> {
+        let Parts { mut checks, mut writes, growth, refs, may_use_reserve, wait, touched } = plan.finish();
         let _gate = self.inner.gate.read().await;
         let refs = match refs.plan(&**self.inner.kv()).await {
             Ok(refs) => refs,
             // a blob that was to be shared has gone: what referred to it has changed
-            Err(Error::Busy) => return Ok(Turn::Lost(Bytes::new())),
+            Err(Error::Busy) => return Ok((Turn::Lost(Bytes::new()), touched)),
             Err(error) => return Err(error),
         };
         checks.extend(refs.checks.iter().cloned());
@@ -242,17 +264,18 @@ impl Store {
             checks: checks.clone(),
             writes,
             note: note.map(Note::encode).unwrap_or_default(),
-            wait: Wait::Durable,
+            wait,
             may_use_reserve,
         };
-        match self.inner.kv().commit(commit).await {
-            Ok(_) => Ok(Turn::Done(Committed { refs })),
+        let turn = match self.inner.kv().commit(commit).await {
+            Ok(position) => Turn::Done(Committed { refs, position }),
             Err(coffre_kv::Error::Conflict { check }) if (quota_from..checks.len()).contains(&check) => {
-                Err(Error::QuotaExceeded)
+                return Err(Error::QuotaExceeded);
             }
-            Err(coffre_kv::Error::Conflict { check }) => Ok(Turn::Lost(failed_key(&checks, check)?)),
-            Err(error) => Err(error.into()),
-        }
+            Err(coffre_kv::Error::Conflict { check }) => Turn::Lost(failed_key(&checks, check)?),
+            Err(error) => return Err(error.into()),
+        };
+        Ok((turn, touched))
     }
 
     /// Gives a version that shall become current at `key` what the place it goes to decides: its inode number and

@@ -126,6 +126,7 @@ fn names(check: &Check, row: &[u8]) -> bool {
         | Check::Present(key)
         | Check::At(key, _)
         | Check::PrefixEmpty(key)
+        | Check::RangeEmpty(key, _)
         | Check::AtLeast(key, _)
         | Check::AtMost(key, _) => key == row,
     }

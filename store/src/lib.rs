@@ -8,6 +8,7 @@
 //! [`QuotaGate`]).
 
 mod access;
+pub mod attributes;
 mod background;
 mod blob;
 pub mod bucket;
@@ -18,13 +19,17 @@ pub mod copy;
 pub mod delete;
 mod derived;
 pub mod digest;
+pub mod dir;
 pub mod error;
+pub mod feed;
+pub mod file;
 pub mod get;
 mod hasher;
 mod incoming;
 pub mod list;
 #[cfg(test)]
 mod model;
+pub mod moves;
 pub mod multipart;
 pub mod name;
 pub mod object;
@@ -49,6 +54,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+pub use coffre_kv::Wait;
 use coffre_kv::{Commit, KvExt, Write};
 use futures_util::Stream;
 
@@ -235,6 +241,10 @@ pub(crate) struct Inner {
     pub(crate) filing_serials: Serials,
     pub(crate) bucket_numbers: Serials,
     pub(crate) background: Background,
+    /// Who is told of commits.
+    pub(crate) hub: feed::Hub,
+    /// Versions made by files that are still open (`file/`).
+    pub(crate) sessions: std::sync::Mutex<std::collections::HashSet<VersionId>>,
     /// Who changes what rows derive from holds the read side while it commits; check and rebuild, which compare them,
     /// the write side. Taken last, held over nothing but the commit.
     pub(crate) gate: Arc<tokio::sync::RwLock<()>>,
@@ -263,6 +273,8 @@ impl Store {
             filing_serials: Serials::new("filing"),
             bucket_numbers: Serials::sparse("bucket"),
             background: Background::new(),
+            hub: feed::Hub::default(),
+            sessions: std::sync::Mutex::default(),
             gate: Arc::default(),
         };
         let store = Self { inner: Arc::new(inner) };

@@ -21,6 +21,8 @@ use crate::object::{At, Attributes};
 use crate::put::Claims;
 use crate::{BucketName, ByteStream, PartNumber, UploadId, UserId, VersionRef};
 
+pub(crate) use complete::page_writes;
+pub(crate) use compose::joined;
 pub(crate) use recount::unfinished;
 
 /// Smallest part but the last, bytes (S3).

@@ -24,6 +24,9 @@ use crate::{ByteStream, Store, refs};
 
 /// Bytes hashed between two trips to the pool: long enough that the trip does not show, short enough to share it.
 const HASH_STEP_BYTES: usize = 1024 * 1024;
+/// Pieces that are larger on the average are not joined: appending a little to a large file again and again would write
+/// it anew each time.
+const PIECE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Pending rows read at once.
 const ROWS_MAX: usize = 256;
 
@@ -36,6 +39,8 @@ impl Store {
 
     /// Hashes every version that is pending. One that cannot be read is told in the log and stays pending.
     pub(crate) async fn digest_pending(&self) -> Result<()> {
+        // twice at once would hash twice, and each be in the way of the other's taking over of a parts file
+        let _alone = self.inner.background.digesting().await;
         let mut range = Range::prefix(Key::of(PENDING).done());
         loop {
             let rows = self.inner.kv().rows(Scan::forward(range.clone()), ROWS_MAX).await?;
@@ -56,6 +61,11 @@ impl Store {
         }
     }
 
+    /// A file that is still open has made this version.
+    fn is_in_session(&self, id: VersionId) -> bool {
+        self.inner.sessions.lock().unwrap_or_else(std::sync::PoisonError::into_inner).contains(&id)
+    }
+
     async fn digest_row(&self, row: &[u8], record: &Bytes) -> Result<()> {
         let (_, id) = keys::split::<1>(row)?;
         let (id, _) = keys::split::<16>(id)?;
@@ -63,8 +73,12 @@ impl Store {
         self.digest_version(&At { bucket, key }, VersionId(id)).await
     }
 
-    /// Makes one version's digest known. Does nothing when it is known already or has gone.
+    /// Makes one version's digest known. Does nothing when it is known already or has gone, or while an open file may
+    /// change it, which says when it is closed.
     pub(crate) async fn digest_version(&self, at: &At, id: VersionId) -> Result<()> {
+        if self.is_in_session(id) {
+            return Ok(());
+        }
         let mut known: Option<(Digests, Option<Staged>)> = None;
         let mut tries = self.inner.turns.tries(Vec::new());
         loop {
@@ -93,6 +107,14 @@ impl Store {
                 (None, Manifest::Inline(extents)) => self.known_place(extents, digests.sha256, id.0).await?,
                 (None, Manifest::Paged { .. }) => self.known_place(&[], digests.sha256, id.0).await?,
             };
+            // Who has the parts file open knows it by that name; while somebody does it keeps it, and this is done later.
+            let claim = match place.as_ref().and_then(|place| place.adopts) {
+                None => None,
+                Some(parts) => match self.inner.blobs.pins().claim(parts) {
+                    None => return Ok(()),
+                    claimed => claimed,
+                },
+            };
             if let Some(place) = &place {
                 new.manifest = Manifest::Inline(place.extents(new.size_bytes));
             }
@@ -102,7 +124,9 @@ impl Store {
             if let Some(place) = &place {
                 place.plan(&mut plan, new.size_bytes);
             }
-            match self.commit(&at.bucket, plan, None).await? {
+            let done = self.commit(&at.bucket, plan, None).await?;
+            drop(claim);
+            match done {
                 Turn::Done(committed) => {
                     if let Some((_, Some(staged))) = known {
                         let used = committed.refs.used(&staged.blob());
@@ -121,11 +145,20 @@ impl Store {
         bucket: &Bucket,
         version: &Version,
     ) -> Result<Option<(Digests, Option<Staged>)>> {
-        let is_scattered = match &version.manifest {
-            Manifest::Inline(extents) => extents.len() > 1,
-            Manifest::Paged { .. } => true,
+        let pieces = match &version.manifest {
+            Manifest::Inline(extents) => extents.len() as u64,
+            Manifest::Paged { pages, .. } => u64::from(*pages) * 1_000,
         };
-        if !(is_scattered && matches!(bucket.place, Some(BuiltIn::Filing | BuiltIn::Media))) {
+        let is_shown = matches!(bucket.place, Some(BuiltIn::Filing | BuiltIn::Media));
+        let is_of_mount = version.parts.is_none() && version.attributes.posix.is_some();
+        let is_wanted_whole = if is_of_mount {
+            // what a mount wrote it will read
+            version.size_bytes / pieces.max(1) < PIECE_BYTES_MAX
+        } else {
+            is_shown
+        };
+        let is_scattered = pieces > 1;
+        if !(is_scattered && is_wanted_whole) {
             let digests = self.digests_of(version, &Wanted::default()).await?;
             return Ok(digests.map(|digests| (digests, None)));
         }

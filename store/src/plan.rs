@@ -19,11 +19,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use coffre_kv::{Check, Position, Write};
+use coffre_kv::{Check, Position, Wait, Write};
 
 use crate::codec::keys;
 use crate::codec::object::{encode_gone, encode_history, encode_version};
 use crate::error::{Error, Result};
+use crate::feed::{KeyChange, Touched};
 use crate::name::{ObjectKey, OrgId, UploadId, UserId, VersionId, VersionRef};
 use crate::object::{BlobId, Bucket, DeleteMarker, HistoryEntry, Identity, Manifest, Version, Versioning};
 use crate::refs::NewBlob;
@@ -177,6 +178,10 @@ pub(crate) struct Plan {
     pub(crate) refs: refs::Changes,
     /// The commit only gives space back.
     pub(crate) may_use_reserve: bool,
+    /// What its answer promises.
+    pub(crate) wait: Wait,
+    /// What becomes of keys, for who follows.
+    touched: Touched,
 }
 
 /// A plan in the words of `kv`, but for the references, which their rows decide.
@@ -187,6 +192,8 @@ pub(crate) struct Parts {
     pub(crate) growth: Vec<(Option<UserId>, Option<OrgId>, i64)>,
     pub(crate) refs: refs::Changes,
     pub(crate) may_use_reserve: bool,
+    pub(crate) wait: Wait,
+    pub(crate) touched: Touched,
 }
 
 impl Plan {
@@ -203,6 +210,8 @@ impl Plan {
             manifests: BTreeMap::new(),
             refs: refs::Changes::new(),
             may_use_reserve: false,
+            wait: Wait::Durable,
+            touched: Touched::new(),
         }
     }
 
@@ -225,7 +234,14 @@ impl Plan {
         }
         self.enter(key, &version, true);
         self.hold(&version, blobs);
+        self.touch(key, standing.current().map(|head| head.ino), Some(version.ino), true);
         version
+    }
+
+    /// Notes what becomes of a key.
+    fn touch(&mut self, key: &ObjectKey, old_ino: Option<u64>, new_ino: Option<u64>, has_new_content: bool) {
+        let change = KeyChange { key: key.as_str().to_owned(), old_ino, new_ino, has_new_content };
+        self.touched.insert(change.key.clone(), change);
     }
 
     /// Deletes the key: its current version for good where versioning is off, else by a delete marker, which is
@@ -252,8 +268,9 @@ impl Plan {
     ) -> Option<DeleteMarker> {
         self.guard_top(key, standing);
         self.make_way(key, standing);
-        if standing.head.is_some() {
+        if let Some(head) = &standing.head {
             self.writes.push(Write::Delete(keys::head(self.bucket.id, key)));
+            self.touch(key, Some(head.value.ino), None, true);
         }
         if self.bucket.versioning == Versioning::Off {
             return None;
@@ -280,7 +297,10 @@ impl Plan {
             self.checks.push(Check::At(row.clone(), head.position));
             self.leave(key, &head.value, true);
             self.release(&head.value);
-            match self.promote(key, standing.newest.first(), Some(head.value.identity())) {
+            let ino = head.value.ino;
+            let top = self.promote(key, standing.newest.first(), Some(head.value.identity()));
+            self.touch(key, Some(ino), (top == Top::Version).then_some(ino), true);
+            match top {
                 Top::Version => {}
                 Top::Marker(sequence) => {
                     self.writes.push(Write::Delete(row));
@@ -308,7 +328,12 @@ impl Plan {
         let is_newest = standing.newest.first().is_some_and(|e| e.value.sequence() == named.value.sequence());
         if is_newest {
             let gone = keys::gone(self.bucket.id, key);
-            let write = match self.promote(key, standing.newest.get(1), standing.identity().or(new)) {
+            let identity = standing.identity().or(new);
+            let top = self.promote(key, standing.newest.get(1), identity);
+            if top == Top::Version {
+                self.touch(key, None, identity.map(|identity| identity.ino), true);
+            }
+            let write = match top {
                 Top::Marker(sequence) => Write::Put(gone, encode_gone(sequence)),
                 Top::Version | Top::Nothing => Write::Delete(gone),
             };
@@ -337,6 +362,10 @@ impl Plan {
         self.enter(key, new, is_current);
         self.release(&old.value);
         self.hold(new, blobs);
+        if is_current {
+            let has_new_content = old.value.etag != new.etag || old.value.size_bytes != new.size_bytes;
+            self.touch(key, Some(old.value.ino), Some(new.ino), has_new_content);
+        }
     }
 
     /// Adds to a counter.
@@ -409,6 +438,8 @@ impl Plan {
             growth: self.growth.into_iter().map(|((owner, org), bytes)| (owner, org, bytes)).collect(),
             refs: self.refs,
             may_use_reserve: self.may_use_reserve,
+            wait: self.wait,
+            touched: self.touched,
         }
     }
 
@@ -535,6 +566,7 @@ pub(crate) fn failed_key(checks: &[Check], index: usize) -> Result<Bytes> {
             | Check::Present(key)
             | Check::At(key, _)
             | Check::PrefixEmpty(key)
+            | Check::RangeEmpty(key, _)
             | Check::AtLeast(key, _)
             | Check::AtMost(key, _),
         ) => Ok(key.clone()),
@@ -559,6 +591,10 @@ pub(crate) mod canary {
         Guard,
         /// Nobody looks whether somebody was faster while a delete marker is current.
         Gone,
+        /// An open file does not pin what it refers to.
+        Pins,
+        /// A staging file's holes keep what was written there before.
+        Holes,
     }
 
     thread_local! {
@@ -570,7 +606,7 @@ pub(crate) mod canary {
         BROKEN.set(broken);
     }
 
-    pub(super) fn is(broken: Broken) -> bool {
+    pub(crate) fn is(broken: Broken) -> bool {
         BROKEN.get() == Some(broken)
     }
 }

@@ -67,7 +67,7 @@ impl Store {
 }
 
 /// Whether deleting the key leaves nothing of its current version behind, so that the version itself can move.
-fn leaves_nothing(versioning: Versioning, current: &Version) -> bool {
+pub(crate) fn leaves_nothing(versioning: Versioning, current: &Version) -> bool {
     match versioning {
         Versioning::Off => true,
         Versioning::Enabled => false,

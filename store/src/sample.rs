@@ -70,6 +70,13 @@ impl crate::Clock for Hands {
 #[derive(Debug, Default)]
 pub(crate) struct Counted(AtomicU64);
 
+impl Counted {
+    /// From there on.
+    pub(crate) fn starting(at: u64) -> Self {
+        Self(AtomicU64::new(at))
+    }
+}
+
 impl crate::Ids for Counted {
     fn next(&self) -> [u8; 16] {
         u128::from(self.0.fetch_add(1, Ordering::Relaxed) + 1).to_be_bytes()

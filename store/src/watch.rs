@@ -61,6 +61,16 @@ impl Note {
         }
     }
 
+    /// Through which door it came.
+    pub(crate) fn came_by(&self) -> Door {
+        match self.door.as_str() {
+            "s3" => Door::S3,
+            "mount" => Door::Mount,
+            "rest" => Door::Rest,
+            _ => Door::Control,
+        }
+    }
+
     /// A line about what the daemon does by itself.
     pub(crate) fn own(time_ms: u64, action: &str) -> Self {
         Self {

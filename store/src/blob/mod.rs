@@ -10,6 +10,7 @@
 
 mod buffer;
 mod dirs;
+mod draft;
 #[cfg(test)]
 mod faults;
 mod parts;
@@ -31,10 +32,11 @@ use std::sync::{Arc, Mutex};
 use coffre_disk::{Disk, DiskFile};
 use tokio::sync::Semaphore;
 
+pub(crate) use draft::Draft;
 pub(crate) use parts::{PartContent, StagedPart};
-pub(crate) use pins::{Claim, Pins};
+pub(crate) use pins::{Claim, Pin, Pins};
 pub(crate) use place::{Place, parse_name};
-pub(crate) use read::slice;
+pub(crate) use read::{Found, slice};
 pub(crate) use stage::{Staged, Wants};
 
 use crate::object::BlobId;
@@ -129,6 +131,11 @@ impl Blobs {
     /// The guards that keep blobs from the sweep.
     pub(crate) fn pins(&self) -> &Pins {
         &self.inner.pins
+    }
+
+    /// Largest blob that stays in the rows, bytes.
+    pub(crate) fn inline_max(&self) -> u64 {
+        self.inner.options.inline_max
     }
 
     /// Refuses writes after a sync failed.
@@ -325,4 +332,4 @@ fn lock<T: ?Sized>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// A file as the pool's threads share it.
-type File = Arc<dyn DiskFile>;
+pub(crate) type File = Arc<dyn DiskFile>;

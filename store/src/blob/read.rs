@@ -79,7 +79,40 @@ struct Reader {
     _pins: Vec<Pin>,
 }
 
+/// Where a blob's bytes are, for who reads them by himself.
+#[derive(Clone, Debug)]
+pub(crate) enum Found {
+    /// Here.
+    Inline(Bytes),
+    /// In a file, from this offset on.
+    File(File, u64),
+}
+
 impl Blobs {
+    /// Where a blob is now; `None`: it has no row. The caller has pinned it.
+    ///
+    /// # Errors
+    /// `Corrupt` when it is in quarantine or its bytes are missing.
+    pub(crate) async fn find(&self, kv: &dyn Kv, blob: &BlobId) -> Result<Option<Found>> {
+        let mut again = true;
+        loop {
+            let Some(row) = find_row(kv, blob).await? else { return Ok(None) };
+            let found = match &row.place {
+                Place::Inline => match kv.get(&refs::inline_key(blob)).await? {
+                    Some(entry) => return Ok(Some(Found::Inline(entry.value))),
+                    None => Err(Error::Corrupt { what: "a blob's bytes are missing".into() }),
+                },
+                Place::File { name, offset, .. } => {
+                    self.open_file(name).await.map(|file| Some(Found::File(file, *offset)))
+                }
+            };
+            // between row and bytes the blob may have moved; the second time it is missing
+            if !std::mem::take(&mut again) || found.is_ok() {
+                return found;
+            }
+        }
+    }
+
     /// A stream over the extents' bytes. `None`: a blob has no row (any more), the caller reads the head again.
     ///
     /// # Errors

@@ -52,13 +52,13 @@ pub(crate) struct Staged {
 
 /// Owns the staged bytes until they are settled.
 #[derive(Debug)]
-struct Held {
-    blobs: Blobs,
-    content: Content,
+pub(super) struct Held {
+    pub(super) blobs: Blobs,
+    pub(super) content: Content,
 }
 
 #[derive(Debug)]
-enum Content {
+pub(super) enum Content {
     Inline(Bytes),
     /// In `staging/` under this name.
     Staging(String),
@@ -314,7 +314,7 @@ impl Blobs {
     }
 
     /// A guard for a staging file to be made.
-    fn hold_staging(&self) -> Held {
+    pub(super) fn hold_staging(&self) -> Held {
         Held { blobs: self.clone(), content: Content::Staging(self.inner.unique()) }
     }
 
@@ -336,7 +336,7 @@ impl Blobs {
 }
 
 impl Held {
-    fn staging_name(&self) -> String {
+    pub(super) fn staging_name(&self) -> String {
         match &self.content {
             Content::Staging(unique) => unique.clone(),
             Content::Inline(_) | Content::Published { .. } | Content::Settled => String::new(),

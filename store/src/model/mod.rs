@@ -89,7 +89,7 @@ async fn lives_are_as_the_model_says() {
 }
 
 /// Runs a test with a broken planner on threads of its own; what it said.
-fn with_broken<F: Future<Output = Result<(), String>>>(
+pub(crate) fn with_broken<F: Future<Output = Result<(), String>>>(
     broken: Broken,
     test: impl FnOnce() -> F + Send + 'static,
 ) -> Result<(), String> {

@@ -120,6 +120,23 @@ pub(super) enum Op {
         bytes: Filled,
         is_aborted: bool,
     },
+    /// Opened, or made, written over at an offset, and committed.
+    Edit {
+        at: Spot,
+        offset: usize,
+        bytes: Filled,
+    },
+    /// The same, then more is written behind it and committed by the same open file.
+    EditTwice {
+        at: Spot,
+        offset: usize,
+        bytes: Filled,
+    },
+    /// The second half of it: the same version with more bytes.
+    Extend {
+        at: Spot,
+        bytes: Filled,
+    },
     Sweep,
     Crash,
 }
@@ -139,7 +156,7 @@ impl Op {
         });
         let bytes =
             Filled { byte: u8::try_from(random.below(2)).unwrap(), len: SIZES[random.index(SIZES.len())] };
-        match random.below(112) {
+        match random.below(124) {
             0..30 => Self::Put { at, bytes, is_new_only: random.chance(15) },
             30..38 => Self::Delete { at },
             38..42 => {
@@ -170,7 +187,15 @@ impl Op {
                 let large = random.chance(15).then_some(Filled { byte: 1, len: PART_BYTES });
                 Self::Upload { at, parts: large.into_iter().chain([bytes]).collect() }
             }
-            _ => Self::Begin { at, bytes, is_aborted: random.chance(30) },
+            108..112 => Self::Begin { at, bytes, is_aborted: random.chance(30) },
+            _ => {
+                let offset = [0, 2, 64, 5_000][random.index(4)];
+                if random.chance(50) {
+                    Self::Edit { at, offset, bytes }
+                } else {
+                    Self::EditTwice { at, offset, bytes }
+                }
+            }
         }
     }
 }
@@ -179,6 +204,9 @@ impl Op {
     /// What happens one after another when nobody waits for the end: all keys of a list in one commit, but one that is
     /// named again only on what its first deletion left.
     pub(super) fn commits(&self) -> Vec<Self> {
+        if let Self::EditTwice { at, offset, bytes } = *self {
+            return vec![Self::Edit { at, offset, bytes }, Self::Extend { at, bytes }];
+        }
         let Self::DeleteMany { ats } = self else { return vec![self.clone()] };
         let mut firsts = Vec::new();
         let mut later = Vec::new();
@@ -249,9 +277,39 @@ impl Naive {
                     Content { bytes: parts.iter().flat_map(|part| part.bytes()).collect(), tags: Vec::new() },
                 );
             }
+            Op::Edit { at, offset, bytes } => self.edit(*at, *offset, *bytes),
+            Op::EditTwice { at, offset, bytes } => {
+                self.edit(*at, *offset, *bytes);
+                self.extend(*at, *bytes);
+            }
+            Op::Extend { at, bytes } => self.extend(*at, *bytes),
             Op::Begin { .. } | Op::Sweep | Op::Crash => {}
         }
         self.histories.retain(|_, history| !history.is_empty());
+    }
+
+    /// Another version, with what was written over the current one's bytes and its tags; or the same, when nothing was.
+    fn edit(&mut self, at: Spot, offset: usize, bytes: Filled) {
+        let current = self.current(at).cloned();
+        if bytes.len == 0 && current.is_some() {
+            return;
+        }
+        let Content { bytes: before, tags } =
+            current.unwrap_or(Content { bytes: Bytes::new(), tags: vec![] });
+        let mut after = before.to_vec();
+        if bytes.len > 0 {
+            after.resize(after.len().max(offset + bytes.len), 0);
+            after[offset..offset + bytes.len].fill(bytes.byte);
+        }
+        self.put(at, Content { bytes: after.into(), tags });
+    }
+
+    fn extend(&mut self, at: Spot, bytes: Filled) {
+        if let Some(Entry { content: Some(content), .. }) =
+            self.histories.get_mut(&at).and_then(|h| h.last_mut())
+        {
+            content.bytes = [content.bytes.as_ref(), &bytes.bytes()].concat().into();
+        }
     }
 
     fn put(&mut self, at: Spot, content: Content) {

@@ -19,6 +19,7 @@ use crate::codec::object::{decode_history, decode_version};
 use crate::condition::{Conditions, ETagCondition};
 use crate::copy::CopyObject;
 use crate::delete::{DeleteObject, DeleteOne};
+use crate::file::{Access, Expect, OpenFile};
 use crate::get::GetObject;
 use crate::multipart::{CompletePart, CompleteUpload, CreateUpload, PutPart};
 use crate::name::{PartNumber, UploadId};
@@ -28,8 +29,8 @@ use crate::object::{
 use crate::put::{Claims, PutObject};
 use crate::rename::Replace;
 use crate::{
-    Action, Ask, Authority, Clock, Cx, Decision, Growth, Ids, Options, QuotaGate, Result, Store, VersionId,
-    VersionRef, usage,
+    Action, Ask, Authority, Clock, Cx, Decision, Error, Growth, Ids, Options, QuotaGate, Result, Store,
+    VersionId, VersionRef, Wait, usage,
 };
 
 /// Largest inline blob of these tests.
@@ -335,8 +336,29 @@ pub(super) async fn perform(store: &Store, op: &Op) -> Result<()> {
             let (upload, _) = begin(store, at, vec![bytes]).await?;
             if is_aborted { store.abort_upload(cx, place(at), upload).await } else { Ok(()) }
         }
-        Op::Sweep | Op::Crash => Ok(()),
+        Op::Edit { at, offset, bytes } => edit(store, at, offset, bytes).await.map(drop),
+        Op::EditTwice { at, offset, bytes } => {
+            let file = edit(store, at, offset, bytes).await?;
+            if bytes.len > 0 {
+                file.append(&bytes.bytes(), 2).await?;
+                file.commit(cx, &place(at), Expect::Unchanged, Wait::Durable).await?;
+            }
+            Ok(())
+        }
+        Op::Extend { .. } | Op::Sweep | Op::Crash => Ok(()),
     }
+}
+
+/// Writes over an object's bytes, or makes it, and commits.
+async fn edit(store: &Store, at: Spot, offset: usize, bytes: Filled) -> Result<OpenFile> {
+    let (cx, at) = (&cx(), place(at));
+    let file = match store.open_file(cx, &at, Access::ReadWrite).await {
+        Err(Error::NotFound(_)) => store.create_file(cx, &at, Attributes::default()).await?,
+        other => other?,
+    };
+    file.write(offset as u64, &bytes.bytes(), 1).await?;
+    file.commit(cx, &at, Expect::Unchanged, Wait::Ordered).await?;
+    Ok(file)
 }
 
 /// Begins an upload and stores its parts.

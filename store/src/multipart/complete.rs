@@ -287,7 +287,7 @@ fn version_of(id: UploadId, upload: &UploadRecord, composed: Composed, sha256: D
     }
 }
 
-fn page_writes(id: UploadId, extents: &[Extent]) -> Vec<Write> {
+pub(crate) fn page_writes(id: UploadId, extents: &[Extent]) -> Vec<Write> {
     let pages = extents.chunks(PAGE_EXTENTS).zip(0..);
     pages.map(|(page, n)| Write::Put(keys::manifest_page(id, n), encode_page(page))).collect()
 }

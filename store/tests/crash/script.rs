@@ -6,13 +6,15 @@ use coffre_disk::seed::Random;
 use coffre_store::condition::{Conditions, RangeRequest};
 use coffre_store::copy::CopyObject;
 use coffre_store::delete::DeleteObject;
+use coffre_store::file::{Access, Expect};
 use coffre_store::get::GetObject;
 use coffre_store::list::List;
+use coffre_store::moves::{How, MoveName};
 use coffre_store::multipart::{CompletePart, CompleteUpload, CopyPart, CreateUpload, Part, PutPart};
 use coffre_store::object::{At, Attributes};
 use coffre_store::put::{Claims, PutObject};
 use coffre_store::rename::Replace;
-use coffre_store::{ByteStream, Error, Missing, PartNumber, Result, Store, UploadId};
+use coffre_store::{ByteStream, Error, Missing, PartNumber, Result, Store, UploadId, Wait};
 use futures_util::TryStreamExt;
 
 use crate::world::{Opened, cx};
@@ -32,11 +34,15 @@ enum Step {
     CopyPart(&'static str, i64, &'static str),
     Complete(&'static str),
     Abort(&'static str),
+    /// Opened, or made, written over at an offset, and committed durably.
+    Edit(&'static str, u64, usize, usize),
+    /// All keys that begin with the first and a slash.
+    MoveDir(&'static str, &'static str),
     Sweep,
 }
 
 /// The script. An upload has the name of its key.
-const STEPS: [Step; 36] = [
+const STEPS: [Step; 48] = [
     Step::Put("a", 1, 100),
     Step::Put("b", 2, 200_000),
     Step::Put("c", 2, 200_000),
@@ -74,6 +80,19 @@ const STEPS: [Step; 36] = [
     Step::Put("m", 5, 5 * MIB),
     Step::Copy("m", "m2"),
     Step::Delete("m"),
+    // in the rows, over a plain blob, by a file of its own, whole, and in many pieces
+    Step::Edit("edited", 15, 0, 3_000),
+    Step::Edit("m2", 16, 100_000, 5_000),
+    Step::Edit("m2", 17, MIB, 2 * MIB),
+    Step::Edit("m2", 18, 6 * MIB, 10),
+    Step::Sweep,
+    Step::Edit("dir/large", 19, 0, 2 * MIB),
+    Step::Edit("dir/holes", 20, 3 * MIB, 100),
+    Step::Edit("dir/sub/small", 21, 7, 100),
+    Step::MoveDir("dir", "moved"),
+    Step::Edit("moved/large", 22, 2 * MIB, 300_000),
+    Step::Sweep,
+    Step::Edit("moved/large", 23, 0, 3 * MIB),
 ];
 
 /// What is there: objects with their bytes, and parts of uploads that are not complete.
@@ -146,6 +165,19 @@ impl Expected {
             Step::Abort(key) => {
                 next.uploads.remove(key);
             }
+            Step::Edit(key, n, offset, len) => {
+                let bytes = next.objects.entry(key.into()).or_default();
+                bytes.resize(bytes.len().max(offset + len), 0);
+                bytes[offset..offset + len].copy_from_slice(&content(n, len));
+            }
+            Step::MoveDir(from, to) => {
+                let within =
+                    |key: &str| key.strip_prefix(from)?.strip_prefix('/').map(|rest| format!("{to}/{rest}"));
+                next.objects = std::mem::take(&mut next.objects)
+                    .into_iter()
+                    .map(|(key, bytes)| (within(&key).unwrap_or(key), bytes))
+                    .collect();
+            }
             Step::Sweep => {}
         }
         next
@@ -163,7 +195,7 @@ impl Script {
         for step in STEPS {
             let seed = self.seed;
             let next = self.acknowledged.after(step, |n, len| Random::new(seed.wrapping_add(n)).bytes(len));
-            if let Err(error) = self.perform(&opened.store, step, &next).await {
+            if let Err(error) = Box::pin(self.perform(&opened.store, step, &next)).await {
                 self.doubtful = Some((step, next));
                 return Err(error);
             }
@@ -237,6 +269,23 @@ impl Script {
             }
             Step::Complete(key) => complete(store, key, self.uploads[key]).await,
             Step::Abort(key) => store.abort_upload(&cx(), at(key), self.uploads[key]).await,
+            Step::Edit(key, _, offset, len) => {
+                let bytes = next.objects.get(key).unwrap();
+                let file = match store.open_file(&cx(), &at(key), Access::ReadWrite).await {
+                    Err(Error::NotFound(_)) => {
+                        store.create_file(&cx(), &at(key), Attributes::default()).await?
+                    }
+                    other => other?,
+                };
+                file.write(offset as u64, &bytes[offset..offset + len], 1).await?;
+                file.commit(&cx(), &at(key), Expect::Unchanged, Wait::Durable).await.map(drop)
+            }
+            Step::MoveDir(from, to) => {
+                let (bucket, from, to) = (at(from).bucket, at(from).key, at(to).key);
+                let moving =
+                    MoveName { bucket: &bucket, from: &from, is_dir: true, to: &to, how: How::NoReplace };
+                store.move_name(&cx(), moving, Wait::Durable).await.map(drop)
+            }
             Step::Sweep => store.gc(true).await.map(drop),
         }
     }
