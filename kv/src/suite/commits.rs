@@ -49,7 +49,7 @@ pub(super) async fn checks_hold_or_conflict(kv: Arc<dyn Kv>) {
         Check::PrefixEmpty(key("p/1/")),
         Check::PrefixEmpty(key([0xff, 0xff, 0xff])),
         Check::RangeEmpty(key("p/1\0"), key("p/2")),
-        Check::RangeEmpty(key("o"), key("p/1")),
+        Check::RangeEmpty(key("p"), key("p/1")),
         Check::RangeEmpty(key("p/2"), key("p/1")),
         Check::RangeEmpty(key("p/1"), key("p/1")),
         Check::AtLeast(key("n"), 5),
