@@ -74,6 +74,21 @@ pub trait Disk: Debug + Send + Sync + 'static {
     fn space(&self, path: &Path) -> io::Result<Space>;
 }
 
+/// Writes zeros from `offset` to `end`.
+fn write_zeros(
+    write_all_at: impl Fn(&[u8], u64) -> io::Result<()>,
+    mut offset: u64,
+    end: u64,
+) -> io::Result<()> {
+    let zeros = vec![0; 64 * 1024];
+    while offset < end {
+        let n = usize::try_from(end - offset).unwrap_or(usize::MAX).min(zeros.len());
+        write_all_at(zeros.get(..n).unwrap_or_default(), offset)?;
+        offset += n as u64;
+    }
+    Ok(())
+}
+
 /// An open file. All methods take `&self`; positions are explicit, so handles can be shared.
 pub trait DiskFile: Debug + Send + Sync + 'static {
     /// Reads up to `buf.len()` bytes at `offset`; 0 means the end of the file.
@@ -91,14 +106,7 @@ pub trait DiskFile: Debug + Send + Sync + 'static {
     /// Makes a range read as zeros, as far as the file goes, and gives its room back where the file system can.
     fn punch(&self, offset: u64, len_bytes: u64) -> io::Result<()> {
         let end = offset.saturating_add(len_bytes).min(self.len_bytes()?);
-        let zeros = vec![0; 64 * 1024];
-        let mut at = offset;
-        while at < end {
-            let n = usize::try_from(end - at).unwrap_or(usize::MAX).min(zeros.len());
-            self.write_all_at(zeros.get(..n).unwrap_or_default(), at)?;
-            at += n as u64;
-        }
-        Ok(())
+        write_zeros(|zeros, at| self.write_all_at(zeros, at), offset, end)
     }
     /// Length in bytes.
     fn len_bytes(&self) -> io::Result<u64>;

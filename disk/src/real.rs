@@ -140,7 +140,7 @@ impl DiskFile for RealFile {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         match rustix::fs::fallocate(&self.file, flags, offset, end - offset) {
             Err(e) if e == rustix::io::Errno::OPNOTSUPP || e == rustix::io::Errno::NOSYS => {
-                write_zeros(&self.file, offset, end)
+                crate::write_zeros(|zeros, at| self.write_all_at(zeros, at), offset, end)
             }
             other => Ok(other?),
         }
@@ -174,15 +174,4 @@ impl DiskFile for RealFile {
     fn std_file(&self) -> Option<&File> {
         Some(&self.file)
     }
-}
-
-/// What punching does where the file system cannot.
-fn write_zeros(file: &File, mut offset: u64, end: u64) -> io::Result<()> {
-    let zeros = vec![0; 64 * 1024];
-    while offset < end {
-        let n = usize::try_from(end - offset).unwrap_or(usize::MAX).min(zeros.len());
-        FileExt::write_all_at(file, zeros.get(..n).unwrap_or_default(), offset)?;
-        offset += n as u64;
-    }
-    Ok(())
 }

@@ -38,13 +38,7 @@ impl Ids for Counting {
 }
 
 pub(crate) fn built_in() -> BuiltInNames {
-    let name = |text: &str| text.parse().unwrap();
-    BuiltInNames {
-        filing: name("files"),
-        gateway: name("gateway"),
-        media: name("media"),
-        companies: name("companies"),
-    }
+    BuiltInNames::default()
 }
 
 pub(crate) fn options(kv: Arc<dyn Kv>, master_key: &MasterKey, ids: &Arc<Counting>) -> Options {

@@ -64,6 +64,21 @@ pub enum Check {
     AtMost(Bytes, i64),
 }
 
+impl Check {
+    /// The key it is about; of a range the first.
+    pub fn key(&self) -> &Bytes {
+        match self {
+            Self::Absent(key)
+            | Self::Present(key)
+            | Self::At(key, _)
+            | Self::PrefixEmpty(key)
+            | Self::RangeEmpty(key, _)
+            | Self::AtLeast(key, _)
+            | Self::AtMost(key, _) => key,
+        }
+    }
+}
+
 /// One change of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {

@@ -85,8 +85,8 @@ pub(crate) fn from_timestamp(time: dto::Timestamp) -> u64 {
     u64::try_from(ms).unwrap_or(0)
 }
 
-pub(crate) fn etag(etag: &ETag) -> dto::ETag {
-    dto::ETag::Strong(etag.as_str().to_owned())
+pub(crate) fn etag(etag: impl Into<String>) -> dto::ETag {
+    dto::ETag::Strong(etag.into())
 }
 
 fn etag_condition(condition: dto::ETagCondition) -> ETagCondition {

@@ -231,8 +231,7 @@ impl Store {
         let (turn, touched) = self.carry_out(bucket, plan, note).await?;
         // the rows' lock is let go of: who is told may come with questions
         if let (Turn::Done(_), Some(note)) = (&turn, note)
-            && let Some(delivery) =
-                self.inner.hub.tell(bucket, touched, note.came_by(), &note.request_id.as_str().into())
+            && let Some(delivery) = self.inner.hub.tell(bucket, touched, note.came_by(), &note.request_id)
             && note.came_by() != Door::Mount
         {
             self.inner.hub.wait(delivery).await;

@@ -56,6 +56,12 @@ impl From<ETag> for String {
     }
 }
 
+impl From<&ETag> for String {
+    fn from(etag: &ETag) -> Self {
+        etag.0.clone()
+    }
+}
+
 /// A checksum algorithm of S3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Algorithm {

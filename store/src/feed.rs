@@ -136,7 +136,7 @@ impl Hub {
         bucket: &BucketName,
         touched: Touched,
         door: Door,
-        request_id: &Arc<str>,
+        request_id: &str,
     ) -> Option<Delivery> {
         let mut subscribers = self.lock();
         subscribers.retain(|subscriber| !subscriber.events.is_closed());
@@ -144,13 +144,14 @@ impl Hub {
             return None;
         }
         let keys: Arc<[KeyChange]> = touched.into_values().collect();
+        let request_id: Arc<str> = request_id.into();
         let (waiting, delivery) = mpsc::channel(1);
         for subscriber in subscribers.iter() {
             let event = Event::Changed {
                 bucket: bucket.clone(),
                 keys: Arc::clone(&keys),
                 door,
-                request_id: Arc::clone(request_id),
+                request_id: Arc::clone(&request_id),
                 delivered: Delivered { waiting: waiting.clone() },
             };
             if let Err(mpsc::error::TrySendError::Full(_)) = subscriber.events.try_send(event) {
@@ -257,7 +258,7 @@ mod tests {
         let _subscription = hub.subscribe();
         let change = KeyChange { key: "k".into(), old_ino: None, new_ino: Some(1), has_new_content: true };
         let touched: Touched = [("k".to_owned(), change)].into();
-        let delivery = hub.tell(&"bucket".parse().unwrap(), touched, Door::S3, &"r".into()).unwrap();
+        let delivery = hub.tell(&"bucket".parse().unwrap(), touched, Door::S3, "r").unwrap();
         hub.wait(delivery).await;
         assert_eq!(hub.late.load(Ordering::Relaxed), 1);
     }
@@ -270,10 +271,10 @@ mod tests {
         let change = KeyChange { key: "k".into(), old_ino: None, new_ino: Some(1), has_new_content: true };
         let touched: Touched = [("k".to_owned(), change)].into();
         for _ in 0..=EVENTS_MAX {
-            hub.tell(&bucket, touched.clone(), Door::S3, &"r".into()).unwrap();
+            hub.tell(&bucket, touched.clone(), Door::S3, "r").unwrap();
         }
         assert!(matches!(subscription.next().await, Some(Event::Lagged)));
-        hub.tell(&bucket, touched, Door::S3, &"r".into()).unwrap();
+        hub.tell(&bucket, touched, Door::S3, "r").unwrap();
         assert!(matches!(subscription.next().await, Some(Event::Changed { .. })));
     }
 }

@@ -105,7 +105,7 @@ impl Store {
                     return Ok((stored, committed));
                 }
                 // not a race at this key: what the version is made of, or the caller's own checks
-                Turn::Lost(row) if is_content(&row) || checks.iter().any(|check| names(check, &row)) => {
+                Turn::Lost(row) if is_content(&row) || checks.iter().any(|check| check.key() == &row) => {
                     return Err(Error::Busy);
                 }
                 Turn::Lost(row) => tries.lost(row)?,
@@ -117,17 +117,4 @@ impl Store {
 /// Whether a lost row is one that holds content which was to be shared: it has gone.
 fn is_content(row: &[u8]) -> bool {
     row.first().is_none_or(|table| *table == keys::MANIFEST)
-}
-
-/// Whether a check is about this row.
-fn names(check: &Check, row: &[u8]) -> bool {
-    match check {
-        Check::Absent(key)
-        | Check::Present(key)
-        | Check::At(key, _)
-        | Check::PrefixEmpty(key)
-        | Check::RangeEmpty(key, _)
-        | Check::AtLeast(key, _)
-        | Check::AtMost(key, _) => key == row,
-    }
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use coffre_kv::{Kv, KvExt, Row, Scan, Step};
 
 use crate::codec::keys;
-use crate::codec::object::{decode_brief, decode_history, decode_version};
+use crate::codec::object::{decode_brief, decode_history, decode_version, marker_for_version};
 use crate::object::{Brief, Bucket, HistoryEntry, Version};
 use crate::{Action, Ask, BucketId, BucketName, Cx, Decision, ObjectKey, Result, Store, VersionRef};
 
@@ -140,18 +140,17 @@ pub(crate) type Shown = Option<ShownRow>;
 trait Listed: Sized + Send + 'static {
     fn decode(record: &[u8]) -> Result<Self>;
 
-    /// Whether the caller sees it, and it comes after the marker's sequence.
-    fn counts(&self, record: &[u8], key: &str, below: Option<u64>, shown: Option<&ShownRow>) -> Result<bool> {
-        if below.is_none() && shown.is_none() {
-            return Ok(true);
-        }
-        decode_history(record)?.counts(record, key, below, shown)
-    }
+    /// The same of a record that had to be read whole.
+    fn of(entry: HistoryEntry) -> Result<Self>;
 }
 
 impl Listed for Brief {
     fn decode(record: &[u8]) -> Result<Self> {
         decode_brief(record)
+    }
+
+    fn of(entry: HistoryEntry) -> Result<Self> {
+        Box::<Version>::of(entry).map(|version| Self::from(*version))
     }
 }
 
@@ -160,9 +159,11 @@ impl Listed for Box<Version> {
         decode_version(record).map(Box::new)
     }
 
-    fn counts(&self, _: &[u8], key: &str, below: Option<u64>, shown: Option<&ShownRow>) -> Result<bool> {
-        let is_after = below.is_none_or(|below| self.sequence < below);
-        Ok(is_after && shown.is_none_or(|shown| shown(key, Some(self))))
+    fn of(entry: HistoryEntry) -> Result<Self> {
+        match entry {
+            HistoryEntry::Version(version) => Ok(version),
+            HistoryEntry::DeleteMarker(_) => Err(marker_for_version()),
+        }
     }
 }
 
@@ -171,10 +172,25 @@ impl Listed for HistoryEntry {
         decode_history(record)
     }
 
-    fn counts(&self, _: &[u8], key: &str, below: Option<u64>, shown: Option<&ShownRow>) -> Result<bool> {
-        let is_after = below.is_none_or(|below| self.sequence() < below);
-        Ok(is_after && shown.is_none_or(|shown| shown(key, self.version())))
+    fn of(entry: HistoryEntry) -> Result<Self> {
+        Ok(entry)
     }
+}
+
+/// Reads a record, if it comes after the marker's sequence and the caller sees it.
+fn read<E: Listed>(
+    record: &[u8],
+    key: &str,
+    below: Option<u64>,
+    shown: Option<&ShownRow>,
+) -> Result<Option<E>> {
+    if below.is_none() && shown.is_none() {
+        return E::decode(record).map(Some);
+    }
+    let entry = decode_history(record)?;
+    let counts = below.is_none_or(|below| entry.sequence() < below)
+        && shown.is_none_or(|shown| shown(key, entry.version()));
+    if counts { E::of(entry).map(Some) } else { Ok(None) }
 }
 
 /// One unit of a page while it is read.
@@ -364,13 +380,9 @@ fn step<E: Listed>(
         Look::Common(_) | Look::Entry => {}
     }
     let below = marker.filter(|(after, _)| *after == key).map(|(_, below)| *below);
-    let read = E::decode(row.value).and_then(|entry| {
-        let counts = entry.counts(row.value, &key, below, shown)?;
-        Ok((entry, counts))
-    });
-    let entry = match read {
-        Ok((entry, true)) => entry,
-        Ok((_, false)) => return Stepped::Nothing(Step::Next),
+    let entry = match read::<E>(row.value, &key, below, shown) {
+        Ok(Some(entry)) => entry,
+        Ok(None) => return Stepped::Nothing(Step::Next),
         Err(error) => {
             tracing::error!(row = hex::encode(row.key), %error, "a record that cannot be read is left out of a list");
             return Stepped::Nothing(Step::Next);

@@ -283,6 +283,13 @@ pub struct Brief {
     pub checksums: Vec<Checksum>,
 }
 
+impl From<Version> for Brief {
+    fn from(version: Version) -> Self {
+        let Version { size_bytes, modified_ms, etag, owner, checksums, .. } = version;
+        Self { size_bytes, modified_ms, etag, owner, checksums }
+    }
+}
+
 /// Says that from its sequence on the key is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeleteMarker {
@@ -391,4 +398,16 @@ pub struct BuiltInNames {
     pub media: BucketName,
     /// `companies` by default.
     pub companies: BucketName,
+}
+
+impl Default for BuiltInNames {
+    fn default() -> Self {
+        let name = |text: &str| text.parse().expect("the default names are names");
+        Self {
+            filing: name("files"),
+            gateway: name("gateway"),
+            media: name("media"),
+            companies: name("companies"),
+        }
+    }
 }

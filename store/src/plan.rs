@@ -561,15 +561,7 @@ fn size(version: &Version) -> i64 {
 /// What a failed check of a finished commit was about.
 pub(crate) fn failed_key(checks: &[Check], index: usize) -> Result<Bytes> {
     match checks.get(index) {
-        Some(
-            Check::Absent(key)
-            | Check::Present(key)
-            | Check::At(key, _)
-            | Check::PrefixEmpty(key)
-            | Check::RangeEmpty(key, _)
-            | Check::AtLeast(key, _)
-            | Check::AtMost(key, _),
-        ) => Ok(key.clone()),
+        Some(check) => Ok(check.key().clone()),
         None => Err(Error::Corrupt { what: "a usage counter is at its limit".into() }),
     }
 }

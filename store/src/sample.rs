@@ -123,12 +123,7 @@ impl Opened {
             grace_ms: 0,
             reserve_bytes: 0,
             direct_io: false,
-            built_in: BuiltInNames {
-                filing: name("files"),
-                gateway: name("gateway"),
-                media: name("media"),
-                companies: name("companies"),
-            },
+            built_in: BuiltInNames::default(),
         };
         let store = Store::open(options).await.expect("an empty store opens");
         let cx = Cx {

@@ -55,7 +55,7 @@ fn object(names: Names, key: String, brief: Brief, with_owner: bool) -> Object {
     let algorithms = checksums.iter().map(|c| convert::checksum::shown_algorithm(c.algorithm)).collect();
     Object {
         key: Some(names.write(key)),
-        e_tag: Some(s3s::dto::ETag::Strong(etag.into())),
+        e_tag: Some(convert::etag(etag)),
         size: i64::try_from(size_bytes).ok(),
         last_modified: convert::timestamp(modified_ms),
         owner: with_owner.then(|| convert::owner(owner)),

@@ -92,12 +92,7 @@ impl World {
             grace_ms: 600_000,
             reserve_bytes: 0,
             direct_io: true,
-            built_in: BuiltInNames {
-                filing: name("files"),
-                gateway: name("gateway"),
-                media: name("media"),
-                companies: name("companies"),
-            },
+            built_in: BuiltInNames::default(),
         };
         let cx = Cx {
             principal: Arc::new(Principal::system()),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::digest::{Algorithm, Checksum, ChecksumKind, ETag, Sha256};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::name::{BucketId, BucketName, OrgId, PartNumber, UploadId, UserId, VersionId};
 use crate::object::{
     Attributes, BlobId, Brief, Bucket, BuiltIn, DeleteMarker, Digest, Extent, HistoryEntry, Identity,
@@ -128,11 +128,16 @@ pub(crate) fn decode_version(record: &[u8]) -> Result<Version> {
     read_version(&mut Reader::new("version", record)?)
 }
 
+/// A delete marker was found among the versions that are current.
+pub(crate) fn marker_for_version() -> Error {
+    corrupt("a delete marker stands where a version should")
+}
+
 /// Reads what a listing shows of a version's record.
 pub(crate) fn decode_brief(record: &[u8]) -> Result<Brief> {
     let mut r = Reader::new("version", record)?;
     if r.take::<bool>(tag::IS_DELETE_MARKER)?.is_some() {
-        return Err(corrupt("a delete marker stands where a version should"));
+        return Err(marker_for_version());
     }
     Ok(Brief {
         size_bytes: r.need(tag::SIZE)?,
@@ -145,7 +150,7 @@ pub(crate) fn decode_brief(record: &[u8]) -> Result<Brief> {
 
 fn read_version(r: &mut Reader<'_>) -> Result<Version> {
     if r.take::<bool>(tag::IS_DELETE_MARKER)?.is_some() {
-        return Err(corrupt("a delete marker stands where a version should"));
+        return Err(marker_for_version());
     }
     let manifest = match (r.take::<Vec<WireExtent>>(tag::EXTENTS)?, r.take(tag::PAGED)?) {
         (extents, None) => Manifest::Inline(extents.unwrap_or_default().into_iter().map(extent).collect()),

@@ -95,12 +95,7 @@ impl World {
             grace_ms: 0,
             reserve_bytes: 0,
             direct_io: false,
-            built_in: BuiltInNames {
-                filing: name("files"),
-                gateway: name("gateway"),
-                media: name("media"),
-                companies: name("companies"),
-            },
+            built_in: BuiltInNames::default(),
         });
         let store = store.await.unwrap();
         match store.create_bucket(&cx(), name("bucket"), None).await {

@@ -131,7 +131,6 @@ impl Rig {
 
     /// Opens the store with another view of the rows.
     pub(super) async fn open_on(&self, kv: Arc<dyn Kv>) -> Store {
-        let name = |name: &str| name.parse().unwrap();
         let store = Store::open(Options {
             kv,
             disk: Arc::new(self.disk.clone()),
@@ -144,12 +143,7 @@ impl Rig {
             grace_ms: GRACE_MS,
             reserve_bytes: 0,
             direct_io: false,
-            built_in: BuiltInNames {
-                filing: name("files"),
-                gateway: name("gateway"),
-                media: name("media"),
-                companies: name("companies"),
-            },
+            built_in: BuiltInNames::default(),
         });
         store.await.unwrap()
     }

@@ -118,13 +118,7 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let kv = Arc::new(Memory::new());
         let (clock, ids) = (Arc::new(Now), Arc::new(Counter::default()));
-        let name = |name: &str| name.parse().unwrap();
-        let built_in = BuiltInNames {
-            filing: name("files"),
-            gateway: name("gateway"),
-            media: name("media"),
-            companies: name("companies"),
-        };
+        let built_in = BuiltInNames::default();
         let identity = Identity::open(coffre_identity::Options {
             kv: kv.clone(),
             master_key: MasterKey::new([7; 32]),
