@@ -3,6 +3,8 @@
 //! A user has one id (UUIDv7) and a serial number that only filing shows (contract D1). Names are unique without
 //! regard to case, and so are e-mail addresses; both are held by rows that a commit checks to be absent.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use coffre_kv::{Check, KvExt as _, Range, Scan, Write};
 use coffre_store::object::{Principal, Who};
@@ -205,6 +207,14 @@ impl Identity {
     pub async fn user_by_id(&self, id: UserId) -> Result<Option<User>> {
         let row = self.kv().get(&codec::user_key(id)).await?;
         row.map(|row| User::decode(id.0, &row.value)).transpose()
+    }
+
+    /// Who this user is to the store; `None`: there is no such user, or it is disabled.
+    pub async fn principal_of(&self, id: UserId) -> Result<Option<Arc<Principal>>> {
+        match self.user_by_id(id).await? {
+            Some(user) if !user.is_disabled => Ok(Some(Arc::new(self.principal(&user).await?))),
+            Some(_) | None => Ok(None),
+        }
     }
 
     /// The user with this id or name, or an error.
