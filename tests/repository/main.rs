@@ -43,7 +43,8 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("identity", vec!["disk", "kv", "store"]),
         ("s3api", vec!["store", "identity"]),
         ("admin-api", vec!["store", "identity"]),
-        ("daemon", vec!["disk", "kv", "store", "identity", "s3api", "admin-api"]),
+        ("fuse", vec!["disk", "store", "identity"]),
+        ("daemon", vec!["disk", "kv", "store", "identity", "s3api", "admin-api", "fuse"]),
         ("tests", vec![]),
     ])
 }
