@@ -54,6 +54,12 @@ pub(crate) enum Error {
         #[source]
         source: coffre_store::Error,
     },
+    /// Nothing of this daemon is mounted there.
+    #[error("nothing of this daemon is mounted on {}", .path.display())]
+    NotMounted { path: PathBuf },
+    /// The mount door.
+    #[error("while mounting or unmounting")]
+    Mount(#[source] coffre_fuse::Error),
     /// Anything the system refused.
     #[error("while {doing}")]
     Io {

@@ -8,6 +8,7 @@ mod error;
 mod lock;
 mod logging;
 mod metrics;
+mod mounts;
 mod net;
 mod serve;
 mod status;

@@ -25,6 +25,7 @@ use crate::control::server::Control;
 use crate::error::{Error, Result};
 use crate::lock;
 use crate::metrics::Metrics;
+use crate::mounts;
 use crate::net::connection::{self, Door};
 use crate::net::listen::{Addresses, Listeners};
 use crate::net::observe::DoorKind;
@@ -88,6 +89,9 @@ pub(crate) async fn run(loaded: Loaded, data: PathBuf, say: impl Fn(&str)) -> Re
         Door { kind: DoorKind::S3, listener: listeners.s3, tls: tls.clone(), service },
         stopping.clone(),
     ));
+    if let Some(wanted) = mounts::at_start(&daemon) {
+        daemon.mounts.mount(&daemon, wanted).await?;
+    }
     let control = Control::bind(&data)?;
     doors.spawn(control.serve(Arc::clone(&daemon), Arc::clone(&host), stopping));
     host.opened(Arc::clone(&daemon));
@@ -116,12 +120,15 @@ pub(crate) async fn run(loaded: Loaded, data: PathBuf, say: impl Fn(&str)) -> Re
     tracing::info!("draining");
     // Whoever listens is a task above: told even when one has ended already.
     stop.send_replace(true);
+    // programs in the mount are drained by the kernel: what they have open is committed, and the directory is given back
+    let unmounted = daemon.mounts.unmount_all().await;
     drain(&mut doors, &mut signals, DRAIN).await;
     let closed = daemon.close().await;
     stop_rest.send_replace(true);
     drain(&mut rest_door, &mut signals, Duration::from_secs(1)).await;
     Addresses::remove(&data)?;
     closed?;
+    unmounted?;
     tracing::info!("stopped");
     Ok(())
 }

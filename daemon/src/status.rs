@@ -111,6 +111,9 @@ impl Host {
             },
             "store": {"objects": sum(|h| h.objects), "bytes": sum(|h| h.bytes)},
             "buckets": holdings.iter().map(bucket).collect::<Vec<_>>(),
+            "mounts": daemon.mounts.list().iter()
+                .map(|(path, inodes)| json!({"path": path, "inodes": inodes}))
+                .collect::<Vec<_>>(),
         }))
     }
 }

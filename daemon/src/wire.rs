@@ -30,6 +30,7 @@ use tokio::task::JoinHandle;
 use crate::clock::{SystemClock, TimeIds};
 use crate::config::{Config, Index};
 use crate::error::{Error, Result};
+use crate::mounts::Mounts;
 
 /// Bytes of log between two checkpoints: what a restart replays at most. A checkpoint costs 2–3 ms (design §2.2).
 const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
@@ -51,6 +52,7 @@ pub(crate) struct Daemon {
     pub(crate) kv: Arc<Embedded>,
     pub(crate) identity: Identity,
     pub(crate) store: Store,
+    pub(crate) mounts: Mounts,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
     follower: Mutex<Option<Follower>>,
@@ -103,7 +105,17 @@ pub(crate) async fn open(config: Config, data: &Path, rebuild_index: bool) -> Re
     })
     .await
     .map_err(|source| Error::Store { doing: "opening the store", source })?;
-    Ok(Daemon { config, data: data.to_owned(), kv, identity, store, clock, ids, follower: Mutex::default() })
+    Ok(Daemon {
+        config,
+        data: data.to_owned(),
+        kv,
+        identity,
+        store,
+        mounts: Mounts::default(),
+        clock,
+        ids,
+        follower: Mutex::default(),
+    })
 }
 
 /// Opens the rows alone: what an export needs. The caller holds the data directory's lock.
@@ -139,7 +151,7 @@ pub(crate) async fn open_rows_in(
 }
 
 /// Free space kept back: the larger of the setting's bytes and its share of the file system (design §2.5).
-fn reserve(config: &Config, data: &Path) -> Result<u64> {
+pub(crate) fn reserve(config: &Config, data: &Path) -> Result<u64> {
     let total = RealDisk.space(data).map_err(Error::io("asking the size of the file system"))?.total_bytes;
     // The share in parts per million: exact enough, and whole numbers.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 50 % was checked")]

@@ -10,6 +10,7 @@ mod export;
 mod gc;
 mod import;
 mod key;
+mod mount;
 mod org;
 mod output;
 mod scrub;
@@ -77,6 +78,10 @@ enum Sub {
     Export(export::Args),
     /// Read an export into a data directory that has no rows yet, while no daemon runs on it
     Import(import::Args),
+    /// Show a bucket as a directory
+    Mount(mount::MountArgs),
+    /// End that
+    Umount(mount::UmountArgs),
     /// What the daemon does, where its doors are, what is stored
     Status,
     /// The configuration: check
@@ -119,6 +124,11 @@ fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 
 /// Runs the command of the process's arguments.
 pub(crate) fn run() -> ExitCode {
+    let mut arguments = std::env::args();
+    let name = arguments.next().unwrap_or_default();
+    if std::path::Path::new(&name).file_name().is_some_and(|name| name == "mount.coffre") {
+        return mount::run_as_helper(&arguments.collect::<Vec<_>>());
+    }
     let cli = Cli::parse();
     let context = Context { data: cli.data.unwrap_or_else(default_data), output: Output::new(cli.json) };
     let done = match cli.command {
@@ -134,6 +144,8 @@ pub(crate) fn run() -> ExitCode {
         Sub::Check(args) => check::run(&context, &args),
         Sub::Export(args) => export::run(&context, &args),
         Sub::Import(args) => import::run(&context, &args),
+        Sub::Mount(args) => mount::mount(&context, args),
+        Sub::Umount(args) => mount::umount(&context, &args),
         Sub::Status => status::run(&context),
         Sub::Config(args) => config::run(&context, &args),
         Sub::Env => env::run(&context),

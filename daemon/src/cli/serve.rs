@@ -29,6 +29,9 @@ pub(super) struct Args {
     /// What clients reach the REST door by
     #[arg(long, value_name = "URL")]
     rest_public_url: Option<String>,
+    /// Mount the filing bucket on this directory (more in the section [mount] of the settings)
+    #[arg(long, value_name = "DIR")]
+    mount: Option<String>,
     /// error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
@@ -43,6 +46,7 @@ pub(super) fn run(context: &Context, args: Args) -> Result<ExitCode> {
         ("s3.public_url", args.s3_public_url),
         ("rest.listen", args.rest_listen),
         ("rest.public_url", args.rest_public_url),
+        ("mount.path", args.mount),
         ("log.level", args.log_level),
         ("log.format", args.log_format),
     ];

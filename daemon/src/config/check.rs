@@ -17,7 +17,6 @@ const UNUSED: &[&str] = &[
     "s3.lifecycle_day_seconds",
     "rest.trusted_proxies",
     "rest.cors_origins",
-    "mount",
     "limits",
     "outbound",
     "gateway",
@@ -150,6 +149,12 @@ fn buckets(config: &Config) -> Result<(), Refused> {
 fn later(config: &Config) -> Result<(), Refused> {
     if !u32::from_str_radix(&config.mount.umask, 8).is_ok_and(|mask| mask <= 0o777) {
         return Err(("mount.umask", "has to be octal, 000 to 777".into()));
+    }
+    if !(10..=60_000).contains(&config.mount.sync_interval_ms) {
+        return Err(("mount.sync_interval_ms", "has to be 10 to 60000".into()));
+    }
+    if config.mount.bucket.as_ref().is_some_and(|name| name.parse::<coffre_store::BucketName>().is_err()) {
+        return Err(("mount.bucket", "is not a bucket name: 3 to 63 of a-z, 0-9, - and .".into()));
     }
     if config.mount.all_buckets && config.mount.bucket.is_some() {
         return Err(("mount.bucket", "excludes mount.all_buckets".into()));

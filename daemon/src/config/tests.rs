@@ -133,6 +133,8 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("[buckets]\nmedia = \"files\"", "buckets.media", "`files` is the name of two built-in buckets"),
     // features to come
     ("[mount]\numask = \"999\"", "mount.umask", "octal"),
+    ("[mount]\nsync_interval_ms = 1", "mount.sync_interval_ms", "10 to 60000"),
+    ("[mount]\nbucket = \"B\"", "mount.bucket", "not a bucket name"),
     ("[mount]\nall_buckets = true\nbucket = \"b\"", "mount.bucket", "excludes mount.all_buckets"),
     ("[outbound]\nallow = [\"example.org\"]", "outbound.allow", "`example.org` is not host:port"),
     ("[gateway]\npublic_base_url = \"x\"", "gateway.public_base_url", "http:// or https://"),
@@ -199,9 +201,9 @@ fn a_file_that_is_not_there_is_an_error() {
 
 #[test]
 fn settings_of_features_to_come_are_told() {
-    let loaded = load("[mount]\npath = \"/mnt\"\n[s3]\nregion = \"r\"", &[], &[]).unwrap();
+    let loaded = load("[filing]\ndebug = true\n[s3]\nregion = \"r\"", &[], &[]).unwrap();
     let unused: Vec<&str> = loaded.given.iter().filter(|g| g.is_unused).map(|g| g.key.as_str()).collect();
-    assert_eq!(unused, ["mount.path"]);
+    assert_eq!(unused, ["filing.debug"]);
 }
 
 /// The operator's reference has a row for every key.

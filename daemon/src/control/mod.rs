@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::mounts::Wanted;
+
 /// What the command line can ask for. A name works where an id does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
@@ -39,6 +41,8 @@ pub(crate) enum Command {
     Check { rebuild_index: bool },
     Export,
     Status,
+    Mount(Wanted),
+    Umount { path: PathBuf },
 }
 
 /// A token to be made (contract §6).

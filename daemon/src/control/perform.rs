@@ -139,7 +139,20 @@ pub(super) async fn perform(daemon: &Daemon, host: &Host, command: Command) -> A
         // Its answer is no JSON (`export.rs`).
         Command::Export => Err(Refusal::bad("an export is a stream")),
         Command::Status => Ok(host.status(daemon, &cx).await?),
+        Command::Mount(wanted) => {
+            Ok(json!({"path": daemon.mounts.mount(daemon, wanted).await.map_err(refused)?}))
+        }
+        Command::Umount { path } => {
+            daemon.mounts.unmount(&path).await.map_err(refused)?;
+            Ok(json!({"path": path, "unmounted": true}))
+        }
     }
+}
+
+/// Why there is no mount.
+#[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]
+fn refused(error: crate::error::Error) -> Refusal {
+    Refusal::bad(error.chain())
 }
 
 fn name_of(command: &Command) -> String {

@@ -48,7 +48,7 @@ fn beyond_loopback_a_public_url_is_required() {
 fn config_check_tells_what_was_given_where() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("coffre.toml");
-    std::fs::write(&file, "[s3]\nregion = \"eu-test-1\"\n[mount]\npath = \"/mnt\"\n").unwrap();
+    std::fs::write(&file, "[s3]\nregion = \"eu-test-1\"\n[filing]\ndebug = true\n").unwrap();
     let checked = coffre()
         .args(["--json", "config", "check"])
         .env("CONFIGURATION_DIRECTORY", folder.path())
@@ -66,6 +66,10 @@ fn config_check_tells_what_was_given_where() {
     let file = file.to_str().unwrap();
     assert_eq!(
         given,
-        [("log.format", "COFFRE_LOG__FORMAT", false), ("mount.path", file, true), ("s3.region", file, false)]
+        [
+            ("filing.debug", file, true),
+            ("log.format", "COFFRE_LOG__FORMAT", false),
+            ("s3.region", file, false)
+        ]
     );
 }
