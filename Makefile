@@ -15,9 +15,13 @@ VENV := .venv
 # Each as `command:package`: installed only when the command is missing.
 NEED_BUILD := cc:gcc make:make
 NEED_TEST := $(NEED_BUILD) curl:curl python3:python3 /usr/bin/aws:awscli rclone:rclone restic:restic s3fs:s3fs \
-  node:nodejs npm:npm mkfs.ext4:e2fsprogs losetup:mount
+  node:nodejs npm:npm mkfs.ext4:e2fsprogs losetup:mount fusermount3:fuse3 git:git rsync:rsync sqlite3:sqlite3 \
+  setfattr:attr
 PYTHON_PACKAGES := tests/clients/requirements.txt
 NODE_PACKAGES := tests/clients/node
+# What the mount is held to; each is built once.
+TOOLS := .tools
+POSIX_SUITES := pjdfstest@0.2.2 fsx@0.3.2
 
 define install
 	@missing=(); for need in $(1); do \
@@ -52,6 +56,8 @@ setup: ## install the clients that the tests use
 	  echo "the AWS SDK for JavaScript needs Node 20 or later; this is $$(node --version)"; exit 1; }
 	@cd $(NODE_PACKAGES); [ node_modules/.package-lock.json -nt package-lock.json ] || \
 	  npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
+	@[ -x $(TOOLS)/bin/pjdfstest ] && [ -x $(TOOLS)/bin/fsx ] || \
+	  CARGO_TARGET_DIR=$(TOOLS)/target $(CARGO) install -q --locked --root $(TOOLS) $(POSIX_SUITES)
 
 .PHONY: check
 check: setup ## formatting, lints, documents, licences
@@ -80,6 +86,12 @@ bench: ## figures of the store and of the S3 door beside a floor (10 minutes; BE
 	$(CARGO) bench $(FLAGS) --profile $(PROFILE) --workspace --bench store -- $(BENCH)
 	$(CARGO) bench $(FLAGS) --profile $(PROFILE) --workspace --bench store -- $(BENCH) --fjall durable list delete
 	$(OUT)/coffre-load $(BENCH)
+
+.PHONY: bench-mount
+bench-mount: ## figures of the mount beside the file system below it (10 minutes; needs root)
+	$(call install,$(NEED_BUILD) git:git)
+	$(CARGO) build $(FLAGS) --profile $(PROFILE) --workspace --bins
+	$(OUT)/coffre-mount-bench $(BENCH)
 
 .PHONY: audit
 audit: setup ## known vulnerabilities, by a local copy of the advisory database: make audit DB=DIR
