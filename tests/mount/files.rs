@@ -90,7 +90,8 @@ fn renames_are_atomic_and_know_their_flags() {
     sh(&rig.root, "mkdir -p d/sub e; echo 1 > d/sub/f; echo 2 > d/g; echo 3 > e/h");
     let flagged = |from: &str, to: &str, flags| {
         let cwd = rustix::fs::CWD;
-        rustix::fs::renameat_with(cwd, rig.at(from), cwd, rig.at(to), flags).map_err(rustix::io::Errno::raw_os_error)
+        rustix::fs::renameat_with(cwd, rig.at(from), cwd, rig.at(to), flags)
+            .map_err(rustix::io::Errno::raw_os_error)
     };
     assert_eq!(flagged("d/g", "e/h", RenameFlags::NOREPLACE), Err(17));
     flagged("d/g", "e/h", RenameFlags::EXCHANGE).unwrap();

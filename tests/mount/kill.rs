@@ -1,5 +1,6 @@
 //! kill -9 under load in the mount: what was synced is there, and what was closed more than a second before; no file is
 //! torn, and the mount works again after the restart.
+#![expect(clippy::disallowed_methods, reason = "a program's rename is what is tested here")]
 
 use std::collections::HashMap;
 use std::fs::{self, File};
