@@ -1,6 +1,7 @@
 //! Logs: `tracing` events on stderr, as text or JSON lines.
 //!
-//! Promises: no secrets (types that hold one print nothing; requests are logged without their queries' values).
+//! Promises: no secrets (types that hold one print nothing; requests are logged without their queries' values). A line
+//! that cannot be written, as to a file on a full disk, is lost, and nothing else.
 
 use std::io::IsTerminal as _;
 
@@ -13,6 +14,8 @@ pub(crate) fn start(level: LogLevel, format: LogFormat) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter(level)))
         .with_writer(std::io::stderr)
+        // it would be told on the same stderr, by a print that panics when nothing can be written there
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     match format {
         LogFormat::Text => builder.init(),

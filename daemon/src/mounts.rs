@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use coffre_disk::{Disk as _, RealDisk};
 use coffre_fuse::{Mount, Options, Space};
@@ -71,6 +71,20 @@ impl Mounts {
     pub(crate) async fn unmount_all(&self) -> Result<()> {
         let all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         end(all).await
+    }
+
+    /// Gives all directories back after a write that failed for good, in `limit` at most.
+    pub(crate) async fn give_up_all(&self, limit: Duration) {
+        let until = Instant::now() + limit;
+        let all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let ended = tokio::task::spawn_blocking(move || {
+            for mount in all {
+                mount.give_up(until);
+            }
+        });
+        if let Err(error) = ended.await {
+            tracing::error!(%error, "mounts are left behind");
+        }
     }
 
     /// Where they are, and how many inodes the kernel holds of each.

@@ -3,7 +3,8 @@
 //! Order at the start: the lock before anything is touched, the listeners before the (maybe long) opening, so that a
 //! port in use is told at once and `/readyz` says 503 meanwhile; `credentials.json` before readiness (contract §6).
 //! Order at the end: not ready, no new connections, the requests being answered (up to 30 s), store, rows, exit 0. After a
-//! failed write nothing can be promised any more: exit 70 at once, and the next start finds out what is on the disk.
+//! failed write nothing can be promised any more: the mounts' directories are given back, exit 70, and the next start
+//! finds out what is on the disk.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,8 @@ use crate::wire::{self, Daemon};
 const DRAIN: Duration = Duration::from_secs(30);
 /// How often histograms are folded when nobody asks for metrics.
 const UPKEEP: Duration = Duration::from_secs(5);
+/// How long programs in a mount have to take their errors after a write that failed for good.
+const GIVE_UP: Duration = Duration::from_secs(1);
 
 /// Serves `data` until a signal ends it. `say` is told once how to reach the doors.
 pub(crate) async fn run(loaded: Loaded, data: PathBuf, say: impl Fn(&str)) -> Result<()> {
@@ -113,6 +116,8 @@ pub(crate) async fn run(loaded: Loaded, data: PathBuf, say: impl Fn(&str)) -> Re
     if let Err(e) = ended {
         host.set(Readiness::Failed);
         tracing::error!("a write failed for good: ending, so that the next start repairs");
+        // what programs in the mount are waiting for is answered with an error, and no dead directory is left to them
+        daemon.mounts.give_up_all(GIVE_UP).await;
         return Err(e);
     }
     host.set(Readiness::Stopping);

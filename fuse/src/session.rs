@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use coffre_identity::Identity;
 use coffre_store::object::Principal;
@@ -171,6 +171,20 @@ impl Mount {
         drop(notifier);
         runtime.block_on(door.write_times());
         Ok(())
+    }
+}
+
+impl Mount {
+    /// Gives the directory back where nothing can be committed any more: calls that are being answered get their error,
+    /// programs that still use the mount lose it. To be called on a thread that may block, until then at most.
+    pub fn give_up(self, until: Instant) {
+        if let Err(error) = unmount(&self.path, UnmountFlags::DETACH) {
+            tracing::warn!(%error, path = %self.path.display(), "a mount is left behind");
+            return;
+        }
+        while !self.has_ended() && Instant::now() < until {
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
     }
 }
 

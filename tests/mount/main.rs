@@ -11,6 +11,7 @@ mod doors;
 mod files;
 mod kill;
 mod life;
+mod limits;
 mod names;
 mod posix;
 mod programs;

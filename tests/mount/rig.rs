@@ -5,11 +5,13 @@ use std::process::Command;
 
 use coffre_tests::command::run;
 use coffre_tests::daemon::Daemon;
+use coffre_tests::loop_disk::LoopDisk;
 
 /// A daemon and where its filing bucket is mounted.
 pub(crate) struct Rig {
     daemon: Option<Daemon>,
     pub(crate) root: PathBuf,
+    data: PathBuf,
     folder: tempfile::TempDir,
 }
 
@@ -24,11 +26,23 @@ impl Rig {
     #[track_caller]
     pub(crate) fn with(environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        Self::made(folder, data, environment)
+    }
+
+    /// The same with its data on a disk of its own.
+    #[track_caller]
+    pub(crate) fn on(disk: &LoopDisk, environment: &[(&str, &str)]) -> Self {
+        Self::made(tempfile::tempdir().unwrap(), disk.path().join("data"), environment)
+    }
+
+    #[track_caller]
+    fn made(folder: tempfile::TempDir, data: PathBuf, environment: &[(&str, &str)]) -> Self {
         // programs of other users have to get there
         run(Command::new("chmod").arg("755").arg(folder.path()));
         let root = folder.path().join("mnt");
         std::fs::create_dir(&root).unwrap();
-        let mut rig = Self { daemon: None, root, folder };
+        let mut rig = Self { daemon: None, root, data, folder };
         rig.start(environment);
         rig
     }
@@ -39,7 +53,7 @@ impl Rig {
         let mut all = vec![("COFFRE_MOUNT__ALLOW_OTHER", "true")];
         all.extend_from_slice(environment);
         let root = self.root.to_str().unwrap().to_owned();
-        self.daemon = Some(Daemon::start_with(&self.folder.path().join("data"), &["--mount", &root], &all));
+        self.daemon = Some(Daemon::start_with(&self.data, &["--mount", &root], &all));
         assert!(self.is_mounted());
     }
 

@@ -231,6 +231,12 @@ impl Daemon {
         wait_for("the end after SIGTERM", STOP_LIMIT, || self.child.try_wait().unwrap())
     }
 
+    /// Waits until it ends by itself; gives the exit status.
+    #[track_caller]
+    pub fn ended(mut self) -> ExitStatus {
+        wait_for("the daemon to end by itself", STOP_LIMIT, || self.child.try_wait().unwrap())
+    }
+
     /// Stops it and expects exit 0.
     #[track_caller]
     pub fn stop_cleanly(self) {
