@@ -26,6 +26,7 @@ use crate::passthrough::{Backing, Join};
 #[derive(Debug)]
 pub(crate) struct Open {
     pub(crate) handle: u64,
+    pub(crate) can_write: bool,
     /// The kernel reads by itself, through this.
     pub(crate) backing: Option<Arc<Backing>>,
 }
@@ -62,7 +63,7 @@ impl Door {
         drop(still);
         let handle =
             self.handles.add_file(FileHandle { node: id, opened, can_write, _backing: backing.clone() });
-        Ok(Open { handle, backing })
+        Ok(Open { handle, can_write, backing })
     }
 
     async fn begin_writing(&self, who: Caller, id: u64, opened: &Opened, flags: OFlags) -> Result<()> {

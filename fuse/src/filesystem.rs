@@ -298,9 +298,11 @@ impl Filesystem for Files {
         match self.run("open", self.door.open(caller(request), id.0, flags, &mut join)) {
             Ok(open) => {
                 let handle = FileHandle(open.handle);
+                // who only reads has nothing to commit when it closes
+                let no_flush = if open.can_write { FopenFlags::empty() } else { FopenFlags::FOPEN_NOFLUSH };
                 match open.backing {
-                    Some(backing) => reply.opened_passthrough(handle, FopenFlags::empty(), &backing.id),
-                    None => reply.opened(handle, FopenFlags::FOPEN_KEEP_CACHE),
+                    Some(backing) => reply.opened_passthrough(handle, no_flush, &backing.id),
+                    None => reply.opened(handle, no_flush | FopenFlags::FOPEN_KEEP_CACHE),
                 }
             }
             Err(errno) => reply.error(errno),

@@ -71,6 +71,10 @@ pub(crate) struct Node {
     lookups: u64,
     /// Children in the table, handles, and others that need it to stay.
     users: u32,
+    /// Lookups of its name under way.
+    looking: u16,
+    /// The kernel was told that there is nothing of its name, and may keep that.
+    was_denied: bool,
 }
 
 /// Where a node stands among the keys.
@@ -154,6 +158,8 @@ impl Node {
             times: None,
             lookups: 0,
             users: 0,
+            looking: 0,
+            was_denied: false,
         }
     }
 
@@ -375,6 +381,31 @@ impl Inner {
             node.users = node.users.saturating_sub(1);
             self.free_unused(id);
         }
+    }
+
+    /// Somebody begins to look whether a directory of that name is there still. A directory that vanished may be in the
+    /// table for long (a program stands in it), beside the kernel's knowledge that its name leads nowhere.
+    pub(crate) fn begin_look(&mut self, parent: u64, name: &str) -> Option<u64> {
+        let id = self.find(parent, Piece::Dir, name)?;
+        let node = self.get_mut(id)?;
+        node.looking = node.looking.saturating_add(1);
+        self.keep(id);
+        Some(id)
+    }
+
+    /// What came of it is about to be told to the kernel.
+    pub(crate) fn end_look(&mut self, id: u64, is_there: bool) {
+        if let Some(node) = self.get_mut(id) {
+            node.looking = node.looking.saturating_sub(1);
+            node.was_denied |= !is_there;
+        }
+        self.let_go(id);
+    }
+
+    /// Whether the kernel may know, or be about to be told, that a directory is not there. Asked when something came to
+    /// be in it, by who then drops that knowledge.
+    pub(crate) fn take_denied(&mut self, id: u64) -> bool {
+        self.get_mut(id).is_some_and(|node| std::mem::take(&mut node.was_denied) || node.looking > 0)
     }
 
     /// The kernel holds it `n` times less.

@@ -114,8 +114,17 @@ impl Door {
             return self.lookup_bucket(&cx, parent, text).await;
         }
         let dir = self.dir(parent)?;
-        let Some((name, target)) = self.target(&cx, &dir, text).await? else { return Ok(None) };
-        self.enter(&cx, &dir, &name.text, target).await
+        let decoded = name::decode(text);
+        let looked = decoded.and_then(|decoded| self.table.lock().begin_look(parent, decoded.text.as_ref()));
+        let found = match self.target(&cx, &dir, text).await {
+            Ok(Some((name, target))) => self.enter(&cx, &dir, &name.text, target).await,
+            Ok(None) => Ok(None),
+            Err(errno) => Err(errno),
+        };
+        if let Some(id) = looked {
+            self.table.lock().end_look(id, !matches!(found, Ok(None)));
+        }
+        found
     }
 
     /// Makes the node of what was found, held by the kernel once more.

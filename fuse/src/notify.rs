@@ -29,7 +29,9 @@ pub(crate) fn follow(door: &Arc<Door>, notifier: &Notifier, runtime: &Handle, mu
         }
         match event {
             Event::Changed { bucket, keys, request_id, delivered, .. } => {
-                if !door.is_own(&request_id) {
+                if keys.is_empty() {
+                    follower.tell_bucket(&bucket);
+                } else if !door.is_own(&request_id) {
                     for key in &*keys {
                         follower.tell(&bucket, key);
                     }
@@ -56,9 +58,20 @@ struct Way {
 }
 
 impl Follower<'_> {
+    /// A bucket came or went.
+    fn tell_bucket(&self, bucket: &BucketName) {
+        if matches!(self.door.table.shows(), Shows::Buckets) {
+            self.inode(ROOT);
+            self.entry(ROOT, bucket.as_str());
+        }
+    }
+
     fn tell(&self, bucket: &BucketName, change: &KeyChange) {
         let Some(way) = self.way(bucket, &change.key) else { return };
         let Some(&dir) = way.dirs.last() else { return };
+        if change.new_ino.is_some() {
+            self.came_back(&way.dirs);
+        }
         let Some((segment, is_last)) = &way.rest else {
             // the marker of a directory that the kernel knows
             self.inode(dir);
@@ -180,6 +193,19 @@ impl Follower<'_> {
         // the marker that came or went may have changed what its directory shows of itself
         if let Some(id) = self.door.table.lock().find(dir, Piece::Dir, segment) {
             self.inode(id);
+        }
+    }
+
+    /// A key came: a directory on its way may be one that the kernel believes to be gone.
+    fn came_back(&self, dirs: &[u64]) {
+        for pair in dirs.windows(2) {
+            let &[above, dir] = pair else { continue };
+            if self.door.table.lock().take_denied(dir)
+                && let Some(name) = self.name_of(above, dir)
+            {
+                self.inode(above);
+                self.entry(above, &name);
+            }
         }
     }
 

@@ -54,7 +54,9 @@ impl Store {
         self.ask_at_all(cx, Action::CreateBucket)?;
         let owner = owner.or(cx.principal.user());
         let note = Note::of(cx, "CreateBucket", Some(name.as_str()), None);
-        self.make_bucket(name, owner, None, &note).await
+        let bucket = self.make_bucket(name, owner, None, &note).await?;
+        self.tell_bucket(cx, &bucket.name).await;
+        Ok(bucket)
     }
 
     /// Writes the row of a new bucket.
@@ -216,7 +218,10 @@ impl Store {
                 ..Commit::default()
             };
             match self.inner.kv().commit(commit).await {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    self.tell_bucket(cx, name).await;
+                    return Ok(());
+                }
                 Err(coffre_kv::Error::Conflict { check: 0 }) => tries.lost(row)?,
                 Err(coffre_kv::Error::Conflict { .. }) => return Err(Error::NotEmpty),
                 Err(error) => return Err(error.into()),

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::object::Door;
-use crate::{BucketName, Store};
+use crate::{BucketName, Cx, Store};
 
 /// Events kept for a subscriber that is behind: some seconds of the busiest store.
 pub const EVENTS_MAX: usize = 65_536;
@@ -42,7 +42,7 @@ pub enum Event {
     Changed {
         /// Which bucket.
         bucket: BucketName,
-        /// Which keys, in order.
+        /// Which keys, in order. None: the bucket itself came or went.
         keys: Arc<[KeyChange]>,
         /// Through which door.
         door: Door,
@@ -93,6 +93,16 @@ pub(crate) type Touched = BTreeMap<String, KeyChange>;
 pub(crate) struct Delivery(mpsc::Receiver<()>);
 
 impl Store {
+    /// Tells that a bucket came or went.
+    pub(crate) async fn tell_bucket(&self, cx: &Cx, bucket: &BucketName) {
+        let hub = &self.inner.hub;
+        if let Some(delivery) = hub.tell_all(bucket, Touched::new(), cx.door, &cx.request_id)
+            && cx.door != Door::Mount
+        {
+            hub.wait(delivery).await;
+        }
+    }
+
     /// Events of all commits from now on.
     pub fn subscribe(&self) -> Subscription {
         self.inner.hub.subscribe()
@@ -130,8 +140,18 @@ impl Hub {
         Subscription { events, has_lagged }
     }
 
-    /// Tells everybody; `None`: there is nobody.
+    /// Tells everybody what became of keys; `None`: there is nobody, or nothing to tell.
     pub(crate) fn tell(
+        &self,
+        bucket: &BucketName,
+        touched: Touched,
+        door: Door,
+        request_id: &str,
+    ) -> Option<Delivery> {
+        if touched.is_empty() { None } else { self.tell_all(bucket, touched, door, request_id) }
+    }
+
+    fn tell_all(
         &self,
         bucket: &BucketName,
         touched: Touched,
@@ -140,7 +160,7 @@ impl Hub {
     ) -> Option<Delivery> {
         let mut subscribers = self.lock();
         subscribers.retain(|subscriber| !subscriber.events.is_closed());
-        if subscribers.is_empty() || touched.is_empty() {
+        if subscribers.is_empty() {
             return None;
         }
         let keys: Arc<[KeyChange]> = touched.into_values().collect();

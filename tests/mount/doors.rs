@@ -72,6 +72,34 @@ fn the_last_close_wins_and_nothing_written_is_lost() {
     rig.finish();
 }
 
+#[test]
+fn a_directory_that_comes_back_is_seen_although_a_program_stands_in_it() {
+    let rig = Rig::new();
+    rig.s3_put("a/b/x", b"1");
+    let stands = File::open(rig.at("a/b")).unwrap();
+    rig.s3_delete("a/b/x");
+    assert!(!rig.at("a/b").exists() && !rig.at("a").exists());
+    rig.s3_put("a/b/y", b"2");
+    assert_eq!(fs::read(rig.at("a/b/y")).unwrap(), b"2");
+    assert_eq!(fs::read_dir(rig.at("a/b")).unwrap().count(), 1);
+    drop(stands);
+    rig.finish();
+}
+
+#[test]
+fn buckets_come_and_go_in_a_mount_of_all() {
+    let rig = Rig::with(&[("COFFRE_MOUNT__ALL_BUCKETS", "true")]);
+    assert!(!rig.at("made-later").exists());
+    let s3 = rig.daemon().admin();
+    s3.put("/made-later", b"").unwrap().expect(200);
+    s3.put("/made-later/f", b"1").unwrap().expect(200);
+    assert_eq!(fs::read(rig.at("made-later/f")).unwrap(), b"1");
+    s3.delete("/made-later/f").unwrap().expect(204);
+    s3.delete("/made-later").unwrap().expect(204);
+    assert!(!rig.at("made-later").exists());
+    rig.finish();
+}
+
 /// One of the keys that several actors change.
 struct Key {
     name: String,
@@ -91,6 +119,15 @@ fn read(path: &Path) -> Option<Vec<u8>> {
             assert_eq!(e.kind(), std::io::ErrorKind::NotFound, "{}: {e}", path.display());
             None
         }
+    }
+}
+
+/// What was read, for people.
+fn told(bytes: Option<&[u8]>, old: Option<&[u8]>) -> String {
+    match bytes {
+        None => "nothing".to_owned(),
+        Some(bytes) if old == Some(bytes) => "the bytes before".to_owned(),
+        Some(bytes) => format!("{} bytes", bytes.len()),
     }
 }
 
@@ -137,13 +174,18 @@ fn random_changes_at_both_doors_are_seen_at_the_other_at_once() {
                         }
                     }
                     let done = Instant::now();
-                    let (seen, at_s3) = (read(&path), read_s3(&client, &key.name));
+                    let seen = read(&path);
+                    late.lock().unwrap().push(done.elapsed());
+                    let at_s3 = read_s3(&client, &key.name);
                     assert!(
                         seen == new,
-                        "{}: the mount shows something stale (actor {actor}, {n})",
-                        key.name
+                        "{}: the mount shows something stale (actor {actor}, {n}): {}, not {}, after {} {}",
+                        key.name,
+                        told(seen.as_deref(), content.as_deref()),
+                        told(new.as_deref(), None),
+                        told(content.as_deref(), None),
+                        if by_mount { "by the mount" } else { "by S3" }
                     );
-                    late.lock().unwrap().push(done.elapsed());
                     assert!(at_s3 == new, "{}: S3 shows something stale (actor {actor}, {n})", key.name);
                     *content = new;
                 }
