@@ -83,7 +83,7 @@ pub(crate) async fn run(loaded: Loaded, data: PathBuf, say: impl Fn(&str)) -> Re
         () = signals.end() => return Ok(()),
     };
     let is_first = daemon.first_start().await?;
-    daemon.follow().await?;
+    let audit_failed = daemon.follow().await?;
     let (stop, stopping) = watch::channel(false);
     let mut doors = JoinSet::new();
     let s3 = s3_door(&daemon)?;
@@ -112,7 +112,10 @@ pub(crate) async fn run(loaded: Loaded, data: PathBuf, say: impl Fn(&str)) -> Re
         say(&banner(&addresses, &data, is_first));
     }
 
-    let ended = watch_over(&daemon, &host, tls.as_deref(), &mut signals).await;
+    let ended = tokio::select! {
+        ended = watch_over(&daemon, &host, tls.as_deref(), &mut signals) => ended,
+        error = audit_failed => Err(error),
+    };
     if let Err(e) = ended {
         host.set(Readiness::Failed);
         tracing::error!("a write failed for good: ending, so that the next start repairs");

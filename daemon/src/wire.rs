@@ -23,6 +23,7 @@ use coffre_kv::Kv;
 use coffre_kv::embedded::{Embedded, IndexKind};
 use coffre_store::object::{BuiltInNames, Circumstances, Door, Principal};
 use coffre_store::{Clock, Cx, Ids, Store, Unlimited};
+use futures_util::FutureExt as _;
 use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -224,16 +225,54 @@ impl Daemon {
             .map_err(Error::io("leaving the mark to rebuild the index"))
     }
 
-    /// Brings the audit log up to date and follows the changes from there on, until [`Self::close`].
-    pub(crate) async fn follow(&self) -> Result<()> {
+    /// Brings the audit log up to date and follows the changes from there on, until [`Self::close`]. What it writes hangs
+    /// on the rows: while they are not verified it waits, and the start does not wait for it. That it fails then is told
+    /// by what this returns, which otherwise never ends.
+    pub(crate) async fn follow(&self) -> Result<impl Future<Output = Error> + use<>> {
         let (kv, keep_days) = (Arc::clone(&self.kv) as Arc<dyn Kv>, Some(self.config.audit.keep_days));
-        let audit = Audit::open(kv, self.data.join("audit"), self.clock(), keep_days).await;
-        let audit = audit.map_err(|source| Error::Identity { doing: "opening the audit log", source })?;
-        let (end, ended) = oneshot::channel();
+        let (dir, clock) = (self.data.join("audit"), self.clock());
+        let (end, mut ended) = oneshot::channel::<()>();
+        let (tell, told) = oneshot::channel();
         // A sender dropped unsent ends it as well.
-        let task = tokio::spawn(audit.run(async move { drop(ended.await) }));
+        let task = tokio::spawn(async move {
+            let opening = async {
+                kv.verified().await?;
+                Audit::open(Arc::clone(&kv), dir, clock, keep_days).await
+            };
+            let opened = tokio::select! { opened = opening => opened, _ = &mut ended => return };
+            let (audit, result) = match opened {
+                Ok(audit) => (Some(audit), Ok(())),
+                Err(source) => (None, Err(source)),
+            };
+            // Nobody waits for it when the daemon ends.
+            let _gone = tell.send(result).is_err();
+            if let Some(audit) = audit {
+                audit.run(async move { drop(ended.await) }).await;
+            }
+        });
         *self.follower.lock().unwrap_or_else(PoisonError::into_inner) = Some(Follower { end, task });
-        Ok(())
+        let failed = |source| Error::Identity { doing: "opening the audit log", source };
+        let opened = async move {
+            match told.await {
+                Ok(result) => result.map_err(failed),
+                // It has been ended.
+                Err(_) => Ok(()),
+            }
+        };
+        let mut opened = Box::pin(opened);
+        let is_open = self.kv.verified().now_or_never().is_some();
+        if is_open {
+            opened.as_mut().await?;
+        }
+        Ok(async move {
+            match if is_open { Ok(()) } else { opened.await } {
+                // The rows have said that they stopped, to who ends the daemon for that.
+                Ok(()) | Err(Error::Identity { source: coffre_identity::Error::Stopped, .. }) => {
+                    std::future::pending().await
+                }
+                Err(error) => error,
+            }
+        })
     }
 
     /// Ends the background work, writes the last audit lines, makes everything durable and marks a clean end.

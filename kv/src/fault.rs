@@ -226,6 +226,10 @@ impl<K: Kv> Kv for Faulty<K> {
         self.inner.stats()
     }
 
+    async fn verified(&self) -> Result<()> {
+        self.inner.verified().await
+    }
+
     async fn export(&self, to: Box<dyn std::io::Write + Send>) -> Result<()> {
         self.alive()?;
         self.inner.export(to).await

@@ -321,6 +321,15 @@ pub trait Kv: std::fmt::Debug + Send + Sync + 'static {
     /// Figures.
     fn stats(&self) -> Stats;
 
+    /// Returns when the rows are known to be those that were written. An engine may serve reads before it knows; its
+    /// commits wait for it, and so has whoever acts on what he read without a commit.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`]: it will not be known before it is opened again.
+    async fn verified(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Writes every row (values included) to `to`, self-contained and checksummed; any engine imports it. The rows
     /// are those of one moment. Runs on the engine's pool.
     async fn export(&self, to: Box<dyn std::io::Write + Send>) -> Result<()>;

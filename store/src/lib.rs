@@ -20,6 +20,7 @@ pub mod delete;
 mod derived;
 pub mod digest;
 pub mod dir;
+mod epoch;
 pub mod error;
 pub mod feed;
 pub mod file;
@@ -55,11 +56,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 pub use coffre_kv::Wait;
-use coffre_kv::{Commit, KvExt, Write};
-use futures_util::Stream;
+use futures_util::{FutureExt as _, Stream};
 
 use background::Background;
 use blob::{BlobOptions, Blobs};
+use epoch::Epoch;
 pub use error::{Error, Missing, Result};
 pub use name::{BucketId, BucketName, ObjectKey, OrgId, PartNumber, UploadId, UserId, VersionId, VersionRef};
 use object::{Bucket, Circumstances, Door, Principal, Version};
@@ -258,7 +259,10 @@ impl Store {
     /// `Invalid` when the built-in buckets' names are not those of the first start; `Stopped`, `NoSpace`, `Corrupt`,
     /// `Internal`.
     pub async fn open(options: Options) -> Result<Self> {
-        let epoch = next_epoch(&*options.kv).await?;
+        let epoch = Epoch::next(&options.kv).await?;
+        if options.kv.verified().now_or_never().is_some() {
+            epoch.noted().await?;
+        }
         let blob_options = BlobOptions {
             inline_max: options.inline_max,
             direct_io: options.direct_io,
@@ -291,15 +295,4 @@ impl Store {
         self.inner.background.close().await;
         Ok(())
     }
-}
-
-/// A number larger than at every earlier opening: part of blobs' file names (design §2.3).
-async fn next_epoch(kv: &dyn coffre_kv::Kv) -> Result<u64> {
-    let row = codec::keys::state("epoch");
-    // A store on a full disk opens too: deletes and the sweep give room back only once it has.
-    let commit =
-        Commit { writes: vec![Write::Add(row.clone(), 1)], may_use_reserve: true, ..Commit::default() };
-    kv.commit(commit).await?;
-    let epoch = kv.counter(&row).await?;
-    u64::try_from(epoch).map_err(|_| codec::corrupt("the epoch is negative"))
 }

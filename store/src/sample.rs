@@ -93,6 +93,24 @@ impl crate::Authority for Everybody {
     }
 }
 
+/// A store on these rows and in this folder, where everybody may do everything.
+pub(crate) fn options(kv: Arc<dyn Kv>, dir: &std::path::Path) -> Options {
+    Options {
+        kv,
+        disk: Arc::new(coffre_disk::RealDisk),
+        dir: dir.to_owned(),
+        clock: Arc::new(Hands(AtomicU64::new(1_700_000_000_000))),
+        ids: Arc::new(Counted::default()),
+        authority: Arc::new(Everybody),
+        quota: Arc::new(crate::Unlimited),
+        inline_max: 128 * 1024,
+        grace_ms: 0,
+        reserve_bytes: 0,
+        direct_io: false,
+        built_in: BuiltInNames::default(),
+    }
+}
+
 /// A store on the model engine and a temporary folder, with a user's bucket called `bucket`.
 pub(crate) struct Opened {
     pub(crate) store: Store,
@@ -111,20 +129,7 @@ impl Opened {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let kv: Arc<dyn Kv> = Arc::new(coffre_kv::memory::Memory::default());
         let name = |text: &str| text.parse().expect("a bucket name");
-        let options = Options {
-            kv: Arc::clone(&kv),
-            disk: Arc::new(coffre_disk::RealDisk),
-            dir: dir.path().to_owned(),
-            clock: Arc::new(Hands(AtomicU64::new(1_700_000_000_000))),
-            ids: Arc::new(Counted::default()),
-            authority,
-            quota: Arc::new(crate::Unlimited),
-            inline_max: 128 * 1024,
-            grace_ms: 0,
-            reserve_bytes: 0,
-            direct_io: false,
-            built_in: BuiltInNames::default(),
-        };
+        let options = Options { authority, ..options(Arc::clone(&kv), dir.path()) };
         let store = Store::open(options).await.expect("an empty store opens");
         let cx = Cx {
             principal: Arc::new(Principal::system()),

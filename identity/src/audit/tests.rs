@@ -255,6 +255,9 @@ impl Kv for Lazy {
     fn stats(&self) -> Stats {
         Stats { durable: *self.durable.lock().unwrap(), ..self.rows.stats() }
     }
+    async fn verified(&self) -> coffre_kv::Result<()> {
+        self.rows.verified().await
+    }
     async fn export(&self, to: Box<dyn std::io::Write + Send>) -> coffre_kv::Result<()> {
         self.rows.export(to).await
     }

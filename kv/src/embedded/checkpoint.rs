@@ -1,7 +1,7 @@
 //! The checkpoint: up to where the index is known to be kept, and whether it may be believed at all.
 //!
 //! File `checkpoint`, replaced whole: `"COFFRCHK" · version u32 · CRC-32C u32 of the rest · store id · flags u8 (1: the
-//! store was closed) · boot id (varint length, bytes) · index device u64 · index inode u64 · position u64 · segment u64
+//! store was closed; 2: the index is of another boot and not verified yet) · boot id (varint length, bytes) · index device u64 · index inode u64 · position u64 · segment u64
 //! · offset u64`.
 //!
 //! The index is believed after a clean close, or when the same boot still runs: then only the process died and the
@@ -23,6 +23,7 @@ const NAME: &str = "checkpoint";
 const MAGIC: &[u8; 8] = b"COFFRCHK";
 const VERSION: u32 = 2;
 const CLEAN: u8 = 1;
+const DOUBTFUL: u8 = 2;
 
 /// Device and inode of the index's own file (`index/mod.rs`): a copy of a store is not the store whose process died.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +43,8 @@ impl IndexIdentity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Checkpoint {
     pub(super) is_clean: bool,
+    /// The index comes from another boot, and nobody has added up its rows since.
+    pub(super) is_doubtful: bool,
     pub(super) boot_id: String,
     pub(super) index: IndexIdentity,
     pub(super) head: Head,
@@ -50,7 +53,8 @@ pub(super) struct Checkpoint {
 impl Checkpoint {
     fn encode(&self, store: &StoreId) -> Vec<u8> {
         let mut rest = store.to_vec();
-        rest.push(if self.is_clean { CLEAN } else { 0 });
+        let flag = |is_set, flag| if is_set { flag } else { 0 };
+        rest.push(flag(self.is_clean, CLEAN) | flag(self.is_doubtful, DOUBTFUL));
         put_bytes(&mut rest, self.boot_id.as_bytes());
         let Head { position, place } = self.head;
         for n in [self.index.device, self.index.inode, position.0, place.segment, place.offset] {
@@ -73,12 +77,13 @@ impl Checkpoint {
         if crc32c(bytes.get(16..)?) != crc || cursor.take(16)? != store {
             return None;
         }
-        let is_clean = cursor.u8()? & CLEAN != 0;
+        let flags = cursor.u8()?;
         let boot_id = String::from_utf8(cursor.bytes()?.to_vec()).ok()?;
         let index = IndexIdentity { device: cursor.u64()?, inode: cursor.u64()? };
         let position = Position(cursor.u64()?);
         let head = Head { position, place: Place { segment: cursor.u64()?, offset: cursor.u64()? } };
-        cursor.is_empty().then_some(Self { is_clean, boot_id, index, head })
+        let (is_clean, is_doubtful) = (flags & CLEAN != 0, flags & DOUBTFUL != 0);
+        cursor.is_empty().then_some(Self { is_clean, is_doubtful, boot_id, index, head })
     }
 
     /// Reads the file. A damaged one is as good as none: the index is built again, and the log speaks for itself.
@@ -125,6 +130,7 @@ pub(super) fn write_mark(shared: &Shared, head: Head, is_clean: bool) -> Result<
     let index = super::open::current(&shared.options.index_dir);
     let checkpoint = Checkpoint {
         is_clean,
+        is_doubtful: false,
         boot_id: shared.options.boot_id.clone(),
         index: IndexIdentity::of(shared.options.index, &index).unwrap_or_default(),
         head,
@@ -142,6 +148,7 @@ mod tests {
     fn a_checkpoint_comes_back_and_damage_is_none() {
         let checkpoint = Checkpoint {
             is_clean: true,
+            is_doubtful: true,
             boot_id: "boot".into(),
             index: IndexIdentity { device: 1, inode: 2 },
             head: Head { position: Position(9), place: Place { segment: 3, offset: 640 } },

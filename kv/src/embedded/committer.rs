@@ -22,6 +22,7 @@ use super::mark::{self, Sum};
 use super::queue::{Moving, Request};
 use super::row::{INLINE_BYTES_MAX, IndexRow, Stored, ValueAddress};
 use super::shared::{Head, Shared};
+use super::verify::{self, Verified};
 use crate::codec::crc32c;
 use crate::{Commit, Error, Position, Result, Wait};
 
@@ -43,7 +44,7 @@ pub(super) struct Committer {
     index: Arc<dyn Index>,
     log: Writer,
     last_sync: Instant,
-    /// Of all rows of the index.
+    /// What all rows of the index have to add up to.
     sum: Sum,
 }
 
@@ -66,6 +67,14 @@ impl Committer {
     pub(super) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || self.serve()));
+        let stays_unknown = |verified: &mut Verified| {
+            let is_unknown = *verified == Verified::NotYet;
+            if is_unknown {
+                *verified = Verified::Never;
+            }
+            is_unknown
+        };
+        shared.verified.send_if_modified(stays_unknown);
         match run {
             Ok(Ok(())) => return,
             Ok(Err(error)) => {
@@ -77,6 +86,12 @@ impl Committer {
     }
 
     fn serve(&mut self) -> Result<()> {
+        // Nothing is decided on rows that may be wrong: what the log says once is the truth for ever.
+        if *self.shared.verified.borrow() != Verified::Yes
+            && !verify::before_commits(&self.shared, &*self.index, self.sum)?
+        {
+            return Ok(());
+        }
         loop {
             let patience = if self.log.is_dirty() { UNSYNCED_MAX } else { IDLE_MAX };
             let Some(requests) = self.shared.queue.take(patience) else { break };

@@ -2,9 +2,13 @@
 //!
 //! An index may come back wrong without a word: sled skips the rest of a segment in which one message is damaged, and
 //! rows are missing then or old. So every group first writes a mark with the sum of all rows that the group does not
-//! touch, and an opening adds up the rows again before it believes them: all except those of the group's frames, which
-//! a death or a lost end of the index's file may have left half applied. The replay begins before these frames, and
-//! writes them again.
+//! touch: all except those of the group's frames, which a death or a lost end of the index's file may have left half
+//! applied. The replay begins before these frames, and writes them again.
+//!
+//! From the mark on the sum is carried along and never read from the rows: what a group replaces is taken out as the index
+//! has it, what it writes is added. So a row that is wrong stays in the difference between the sum and the rows, through
+//! every group, every new mark and every later opening, even when it is overwritten. Adding up the rows ([`add_up`])
+//! finds it whenever that is done; until it has been done once in a life, nothing is committed (`verify.rs`).
 //!
 //! The row stands under the empty key, which no caller can use: `position u64 · store id · begin position u64 · segment
 //! u64 · offset u64 · end segment u64 · offset u64 · sum u64`.
@@ -107,13 +111,14 @@ impl Mark {
         index.apply(&mut std::iter::once((KEY, Some(&row[..]))))
     }
 
-    /// Whether the rows are those the mark speaks of; then what all of them come to.
-    pub(super) fn verify(
+    /// What all rows have to add up to: those of the mark, and those of its group as the index has them now. `None` when
+    /// the group's frames are not in the log.
+    pub(super) fn expected(
         &self,
         index: &dyn Index,
         segments: &Segments,
         keys_of: &dyn Fn(&Frame, &mut HashSet<Bytes>) -> Result<()>,
-    ) -> Result<Option<Total>> {
+    ) -> Result<Option<Sum>> {
         let mut touched = HashSet::new();
         if self.begin.place < self.end {
             let mut reached = self.begin.place;
@@ -129,14 +134,13 @@ impl Mark {
                 return Ok(None);
             }
         }
-        let total = add_up(index)?;
-        let mut others = total.sum;
+        let mut sum = self.others;
         for key in &touched {
             if let Some(row) = index.get(key)? {
-                others.toggle(key, &row);
+                sum.toggle(key, &row);
             }
         }
-        Ok((others == self.others).then_some(total))
+        Ok(Some(sum))
     }
 }
 
@@ -177,24 +181,30 @@ struct Ends {
     is_done: bool,
 }
 
-/// Adds up all rows. From both ends at once: one thread reads about half a million rows a second, and an opening waits
-/// for it.
-fn add_up(index: &dyn Index) -> Result<Total> {
+/// Adds up all rows of an index that nobody changes meanwhile; `None` when it is not wanted any more. From both ends at
+/// once: one thread reads about half a million rows a second, and commits wait for it.
+pub(super) fn add_up(index: &dyn Index, is_wanted: &(dyn Fn() -> bool + Sync)) -> Result<Option<Total>> {
     let ends =
         Mutex::new(Ends { low: FIRST_KEY.to_vec(), high: None, total: Total::default(), is_done: false });
     std::thread::scope(|scope| {
-        let other = scope.spawn(|| add_up_from(Direction::Backward, index, &ends));
-        let one = add_up_from(Direction::Forward, index, &ends);
+        let other = scope.spawn(|| add_up_from(Direction::Backward, index, &ends, is_wanted));
+        let one = add_up_from(Direction::Forward, index, &ends, is_wanted);
         let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         one.and(other)
     })?;
-    Ok(ends.into_inner().unwrap_or_else(PoisonError::into_inner).total)
+    let ends = ends.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(ends.is_done.then_some(ends.total))
 }
 
 /// Works towards the other end, chunk by chunk. A chunk counts only if the other end has not come into it meanwhile.
-fn add_up_from(direction: Direction, index: &dyn Index, ends: &Mutex<Ends>) -> Result<()> {
+fn add_up_from(
+    direction: Direction,
+    index: &dyn Index,
+    ends: &Mutex<Ends>,
+    is_wanted: &(dyn Fn() -> bool + Sync),
+) -> Result<()> {
     let lock = || ends.lock().unwrap_or_else(PoisonError::into_inner);
-    loop {
+    while is_wanted() {
         let (low, high) = {
             let ends = lock();
             if ends.is_done {
@@ -238,6 +248,7 @@ fn add_up_from(direction: Direction, index: &dyn Index, ends: &Mutex<Ends>) -> R
             ends.total.merge(met);
         }
     }
+    Ok(())
 }
 
 /// Brings rows into the index, the mark first, and the sum up to date. Their frames lie between the two heads;
@@ -302,7 +313,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let index = crate::embedded::index::open(kind, dir.path(), 1 << 20).unwrap();
         let mut total = Total::default();
-        assert_eq!(add_up(&*index).unwrap(), total);
+        assert_eq!(add_up(&*index, &|| true).unwrap().as_ref(), Some(&total));
         for n in 0..700_u32 {
             let key = n.wrapping_mul(0x9e37_79b1).to_be_bytes();
             let address = ValueAddress { segment: u64::from(n % 3), offset: 64, len_bytes: 2000 + n, crc: n };
@@ -314,8 +325,31 @@ mod tests {
                 *total.live.entry(address.segment).or_default() += u64::from(address.len_bytes);
             }
             if n < 40 || n % 100 == 0 {
-                assert_eq!(add_up(&*index).unwrap(), total, "{kind:?}, {n} rows");
+                assert_eq!(add_up(&*index, &|| true).unwrap().as_ref(), Some(&total), "{kind:?}, {n} rows");
             }
+        }
+        assert_eq!(add_up(&*index, &|| false).unwrap(), None, "nobody wants to know");
+    }
+
+    /// A row that is wrong is found after everything, itself included, was written again.
+    #[test]
+    fn what_is_wrong_stays_in_the_sum() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = crate::embedded::index::open(IndexKind::Sled, dir.path(), 1 << 20).unwrap();
+        let row = |n: u8| IndexRow { position: Position(u64::from(n)), value: Stored::Inline(&[n]) }.encode();
+        let mut sum = Sum::default();
+        let group = |sum: &mut Sum, n: u8, keys: std::ops::Range<u8>| {
+            let rows: Rows = keys.map(|key| (Bytes::from(vec![key]), Some(row(n)))).collect();
+            let heads = (Head::default(), Head { position: Position(u64::from(n)), ..Head::default() });
+            let mut before = |key: &[u8]| index.get(key);
+            apply(&*index, &[1; 16], sum, heads, &rows, &mut before, &mut |_| {}).unwrap();
+            add_up(&*index, &|| true).unwrap().unwrap().sum == *sum
+        };
+        assert!(group(&mut sum, 1, 0..50));
+        index.apply(&mut std::iter::once((&[7][..], None))).unwrap();
+        index.apply(&mut std::iter::once((&[9][..], Some(&row(8)[..])))).unwrap();
+        for (n, keys) in [(2, 20..30), (3, 0..10), (4, 0..60)] {
+            assert!(!group(&mut sum, n, keys), "group {n}");
         }
     }
 

@@ -26,6 +26,7 @@ mod snapshot;
 mod tests;
 mod transfer;
 mod upkeep;
+mod verify;
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -45,6 +46,7 @@ use self::log::prepare::{Preparer, Sizes};
 use self::log::write::Writer;
 use self::row::{IndexRow, Stored};
 use self::shared::{Shared, bad_row};
+use self::verify::Verified;
 use crate::{Changes, Commit, Entry, Error, Kv, Position, Result, Scan, Stats, Visitor};
 
 /// Scans at once; others wait.
@@ -76,6 +78,8 @@ pub struct Options {
     pub boot_id: String,
     /// Throw the index away and build it again.
     pub rebuild_index: bool,
+    #[cfg(test)]
+    pub(crate) pause: verify::Pause,
 }
 
 impl Options {
@@ -93,6 +97,8 @@ impl Options {
             reserve_bytes: 64 * 1024 * 1024,
             boot_id: boot_id.trim().to_owned(),
             rebuild_index: false,
+            #[cfg(test)]
+            pause: verify::Pause::default(),
         }
     }
 }
@@ -119,7 +125,8 @@ impl std::fmt::Debug for Embedded {
 }
 
 impl Embedded {
-    /// Opens a store, or makes one where there is none. Blocks: until the index is replayed, or built again.
+    /// Opens a store, or makes one where there is none. Blocks: until the index is replayed, or built again. In the boot
+    /// that wrote it, it is verified later ([`Kv::verified`]).
     ///
     /// # Errors
     /// [`Error::InUse`]; [`Error::Corrupt`] when promised bytes are gone; [`Error::NoSpace`] and [`Error::Io`].
@@ -132,7 +139,9 @@ impl Embedded {
         let log =
             Writer::new(Arc::clone(&opened.segments), preparer, opened.epoch, head.place, head.position);
         let index = Arc::clone(&opened.index);
-        let shared = Arc::new(Shared::new(options, opened.segments, opened.snapshots, index, head));
+        let verified = if opened.is_verified { Verified::Yes } else { Verified::NotYet };
+        let shared = Shared::new(options, opened.segments, opened.snapshots, index, head, verified);
+        let shared = Arc::new(shared);
         if snapshot::is_overdue(&shared) {
             shared.upkeep.due_at.store(0, Ordering::Relaxed);
             shared.wake_upkeep();
@@ -160,20 +169,20 @@ impl Embedded {
 
     /// Makes what is applied now the point from which a restart replays, and tells its position. Blocks.
     pub fn checkpoint(&self) -> Result<Position> {
-        let _turn = self.shared.upkeep_turn();
+        let _turn = self.shared.upkeep_turn()?;
         Ok(checkpoint::take(&self.shared)?.position)
     }
 
     /// Writes a snapshot of the index, from which a new one can be built. Blocks.
     pub fn snapshot(&self) -> Result<()> {
-        let _turn = self.shared.upkeep_turn();
+        let _turn = self.shared.upkeep_turn()?;
         snapshot::take(&self.shared).map(drop)
     }
 
     /// Moves live values out of nearly dead log segments and removes segments that nothing needs: those below the
     /// older of two snapshots and the checkpoint. Blocks.
     pub fn compact(&self) -> Result<Compacted> {
-        let _turn = self.shared.upkeep_turn();
+        let _turn = self.shared.upkeep_turn()?;
         log::compaction::compact(&self.shared)
     }
 
@@ -293,6 +302,15 @@ impl Kv for Embedded {
             log_bytes: Some(shared.segments.total_bytes()),
             index_bytes: tree_bytes(&open::current(&shared.options.index_dir)).ok(),
             opened: Some(self.how),
+        }
+    }
+
+    async fn verified(&self) -> Result<()> {
+        let mut verified = self.shared.verified.subscribe();
+        let known = verified.wait_for(|verified| *verified != Verified::NotYet).await;
+        match known.as_deref() {
+            Ok(Verified::Yes) => Ok(()),
+            Ok(Verified::NotYet | Verified::Never) | Err(_) => Err(Error::Stopped),
         }
     }
 

@@ -4,9 +4,13 @@
 //! the checkpoint speaks of), when its own mark is neither behind the checkpoint nor ahead of the log. Everything else,
 //! any error or panic of the index included, leads to a new index: a snapshot's rows and the log since, merged by key
 //! within bounded memory, inserted in order. An index after a power cut may be wrong without saying so.
+//!
+//! What is believed is verified too: its rows are added up. In the boot that wrote them that is left to the committer,
+//! before its first commit, and reads are served meanwhile (`verify.rs`); otherwise it is done here.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use coffre_disk::{Disk, DiskExt, DiskFile, Open, RealDisk};
@@ -19,10 +23,11 @@ use super::index::{self, Index};
 use super::log::frame::{Kind, Place, StoreId, parse_commit, parse_moves};
 use super::log::recover::{Found, read_log, settle};
 use super::log::segment::{Frame, Segments};
-use super::mark::{self, Mark, Sum, Total};
+use super::mark::{self, Mark, Sum};
 use super::merge::Sorter;
 use super::shared::Head;
 use super::snapshot::{self, Snapshot};
+use super::verify;
 use crate::codec::crc32c;
 use crate::{Error, Position, Result};
 
@@ -45,8 +50,10 @@ pub(super) struct Opened {
     pub(super) lock: Arc<dyn DiskFile>,
     pub(super) segments: Arc<Segments>,
     pub(super) index: Arc<dyn Index>,
-    /// Of all its rows.
+    /// What all its rows have to add up to.
     pub(super) sum: Sum,
+    /// Whether they are known to.
+    pub(super) is_verified: bool,
     pub(super) snapshots: Vec<Snapshot>,
     pub(super) head: Head,
     pub(super) epoch: u64,
@@ -79,17 +86,17 @@ pub(super) fn open(options: &Options) -> Result<Opened> {
         Some(checkpoint) if opening.may_believe(checkpoint) => opening.replay(checkpoint)?,
         _ => None,
     };
-    let (index, found, sum, how) = if let Some((index, found, sum)) = believed {
+    let (ready, how) = if let Some(ready) = believed {
         let is_clean = checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.is_clean);
         if is_clean {
             // Who wanted to look at the old one has had a whole run of the store to do so.
             remove_aside(&options.index_dir).map_err(io)?;
         }
-        (index, found, sum, if is_clean { "clean" } else { "replayed" })
+        (ready, if is_clean { "clean" } else { "replayed" })
     } else {
-        let (index, found, sum) = opening.rebuild(checkpoint.as_ref())?;
-        (index, found, sum, if is_new { "new" } else { "rebuilt" })
+        (opening.rebuild(checkpoint.as_ref())?, if is_new { "new" } else { "rebuilt" })
     };
+    let Ready { index, found, sum, is_verified } = ready;
     settle(&segments, &found)?;
     let head = Head { position: found.position, place: found.end };
     finish_index(&*index, &store, head, sum)?;
@@ -99,6 +106,7 @@ pub(super) fn open(options: &Options) -> Result<Opened> {
         segments,
         index,
         sum,
+        is_verified,
         snapshots,
         head,
         epoch: epoch.max(found.epoch) + 1,
@@ -189,7 +197,6 @@ pub(super) fn put_frame_rows(frame: &Frame, sorter: &mut Sorter) -> Result<()> {
 /// Rows of a replay, applied in sorted chunks.
 struct Replay<'a> {
     index: &'a dyn Index,
-    segments: &'a Segments,
     store: &'a StoreId,
     sum: Sum,
     /// From where on the index needs what is read, until that is reached.
@@ -233,11 +240,9 @@ impl Replay<'_> {
     fn apply(&mut self) -> Result<()> {
         let rows = std::mem::take(&mut self.rows);
         self.bytes = 0;
-        for row in rows.values().flatten() {
-            count_live(self.segments, row, 1);
-        }
         let span = (self.begin, self.end);
-        let mut replaced = |row: &[u8]| count_live(self.segments, row, -1);
+        // The bytes alive in each segment are counted when all rows are added up.
+        let mut replaced = |_: &[u8]| {};
         let index = self.index;
         let mut before = |key: &[u8]| index.get(key);
         let applied = mark::apply(index, self.store, &mut self.sum, span, &rows, &mut before, &mut replaced);
@@ -256,10 +261,16 @@ struct Opening<'a> {
     store: StoreId,
 }
 
-/// An index, what was found of the log it was brought to the end of, and the sum of its rows.
-type Ready = (Arc<dyn Index>, Found, Sum);
-/// An index, its mark, and what its rows come to.
-type Believed = (Arc<dyn Index>, Mark, Total);
+/// An index that is at the log's end.
+struct Ready {
+    index: Arc<dyn Index>,
+    found: Found,
+    sum: Sum,
+    is_verified: bool,
+}
+
+/// An index, its mark, and what its rows have to add up to.
+type Believed = (Arc<dyn Index>, Mark, Sum);
 
 impl Opening<'_> {
     fn current(&self) -> PathBuf {
@@ -295,17 +306,22 @@ impl Opening<'_> {
         if !self.is_ours() {
             return false;
         }
-        let Some(identity) = self.identity() else { return false };
-        let is_same_life = !self.options.boot_id.is_empty()
+        self.identity().is_some() && (checkpoint.is_clean || self.is_same_boot(checkpoint))
+    }
+
+    /// Whether the system has been running since the checkpoint, and the index is the one it speaks of: what the system
+    /// was given then is what it gives back.
+    fn is_same_boot(&self, checkpoint: &Checkpoint) -> bool {
+        !self.options.boot_id.is_empty()
             && checkpoint.boot_id == self.options.boot_id
-            && checkpoint.index == identity;
-        checkpoint.is_clean || is_same_life
+            && Some(checkpoint.index) == self.identity()
     }
 
     /// The checkpoint for an index that has reached `head`.
     fn mark(&self, head: Head) -> Result<()> {
         let checkpoint = Checkpoint {
             is_clean: false,
+            is_doubtful: false,
             boot_id: self.options.boot_id.clone(),
             index: self.identity().unwrap_or_default(),
             head,
@@ -315,17 +331,21 @@ impl Opening<'_> {
 
     /// Opens the index that is there and brings it to the log's end; `None` when it is not to be believed after all.
     fn replay(&self, checkpoint: &Checkpoint) -> Result<Option<Ready>> {
+        let may_wait = self.is_same_boot(checkpoint) && !checkpoint.is_doubtful;
         if checkpoint.is_clean {
-            // Before the index is touched: from here on a power cut may leave anything in it.
+            // Before the index is touched: from here on a power cut may leave anything in it. A death before it is
+            // verified leaves the next opening as careful as this one.
             let unclean = Checkpoint {
                 is_clean: false,
+                is_doubtful: !may_wait,
                 boot_id: self.options.boot_id.clone(),
                 index: self.identity().unwrap_or_default(),
                 ..checkpoint.clone()
             };
             unclean.write(&*self.options.disk, &self.options.dir, &self.store)?;
         }
-        let (index, mark, total) = match self.believe(checkpoint) {
+        let begun = Instant::now();
+        let (index, mark, sum) = match self.believe(checkpoint) {
             Ok(Some(believed)) => believed,
             Ok(None) => {
                 tracing::warn!("the index does not fit its checkpoint; it will be built again");
@@ -333,21 +353,16 @@ impl Opening<'_> {
             }
             Err(error) => return distrust(error),
         };
-        for (segment, live) in &total.live {
-            if let Some(segment) = self.segments.get(*segment) {
-                let live = i64::try_from(*live).unwrap_or(i64::MAX);
-                segment.live_bytes.store(live, std::sync::atomic::Ordering::Relaxed);
-            }
-        }
+        tracing::info!(seconds = begun.elapsed().as_secs_f64(), "the index has recovered");
+        let begun = Instant::now();
         // The log's end is found from the checkpoint, which is known to be of this log. The index needs less of it: its
         // rows are those of its mark, and only the mark's own group may be half applied; even below the checkpoint, if
         // the end of sled's file was lost.
         let from = if mark.begin.place < checkpoint.head.place { mark.begin } else { checkpoint.head };
         let mut replay = Replay {
             index: &*index,
-            segments: self.segments,
             store: &self.store,
-            sum: total.sum,
+            sum,
             ahead: Some(mark.begin),
             rows: mark::Rows::new(),
             bytes: 0,
@@ -367,12 +382,23 @@ impl Opening<'_> {
             }
             (Ok(found), None) => {
                 let sum = replay.sum;
-                Ok(Some((index, found, sum)))
+                tracing::info!(seconds = begun.elapsed().as_secs_f64(), "the log is replayed");
+                if may_wait {
+                    return Ok(Some(Ready { index, found, sum, is_verified: false }));
+                }
+                match verify::adds_up(&*index, self.segments, sum, &|| true) {
+                    Ok(Some(true)) => Ok(Some(Ready { index, found, sum, is_verified: true })),
+                    Ok(_) => {
+                        tracing::warn!("the rows of the index do not add up; it will be built again");
+                        Ok(None)
+                    }
+                    Err(error) => distrust(error),
+                }
             }
         }
     }
 
-    /// Opens the index that is there, if its mark fits the checkpoint and its rows are those the mark speaks of.
+    /// Opens the index that is there, if its mark fits the checkpoint.
     fn believe(&self, checkpoint: &Checkpoint) -> Result<Option<Believed>> {
         let index = index::open(self.options.index, &self.current(), self.options.index_cache_bytes)?;
         let Some(mark) = Mark::read(&*index, &self.store)? else { return Ok(None) };
@@ -380,13 +406,13 @@ impl Opening<'_> {
         if mark.position < promised || (checkpoint.is_clean && mark.position != promised) {
             return Ok(None);
         }
-        let total = mark.verify(&*index, self.segments, &|frame, touched| {
+        let sum = mark.expected(&*index, self.segments, &|frame, touched| {
             frame_rows(frame, &mut |key, _| {
                 touched.insert(Bytes::copy_from_slice(&key));
                 Ok(())
             })
         })?;
-        Ok(total.map(|total| (index, mark, total)))
+        Ok(sum.map(|sum| (index, mark, sum)))
     }
 
     /// Sets the index aside and builds a new one from the newest snapshot that can be read and the log since.
@@ -451,7 +477,7 @@ impl Opening<'_> {
         require(found.position, rows.and_then(|rows| rows.last))?;
         finish_index(&*index, &self.store, Head { position: found.position, place: found.end }, sum)?;
         index::sync_files(&self.current())?;
-        Ok((index, found, sum))
+        Ok(Ready { index, found, sum, is_verified: true })
     }
 }
 

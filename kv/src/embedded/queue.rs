@@ -99,6 +99,12 @@ impl Queue {
         Ok(())
     }
 
+    /// How many wait.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
     /// No more requests; those waiting are still taken.
     pub(super) fn close(&self) {
         self.lock().is_closed = true;

@@ -15,6 +15,7 @@ use super::log::segment::Segments;
 use super::queue::{Queue, Request};
 use super::row::{IndexRow, Stored};
 use super::snapshot::Snapshot;
+use super::verify::Verified;
 use crate::{Commit, Direction, Entry, Error, Position, Result, validate};
 
 /// Places of recent commits, so that followers at the feed's end do not search a segment.
@@ -41,6 +42,7 @@ pub(super) struct Shared {
     pub(super) index: RwLock<Option<Arc<dyn Index>>>,
     pub(super) applied: watch::Sender<Position>,
     pub(super) poisoned: watch::Sender<bool>,
+    pub(super) verified: watch::Sender<Verified>,
     is_stopped: AtomicBool,
     is_dropped: AtomicBool,
     head: Mutex<Head>,
@@ -98,6 +100,7 @@ impl Shared {
         snapshots: Vec<Snapshot>,
         index: Arc<dyn Index>,
         head: Head,
+        verified: Verified,
     ) -> Self {
         let upkeep = Upkeep { due_at: AtomicU64::new(options.checkpoint_bytes), ..Upkeep::default() };
         Self {
@@ -108,6 +111,7 @@ impl Shared {
             index: RwLock::new(Some(index)),
             applied: watch::Sender::new(head.position),
             poisoned: watch::Sender::new(false),
+            verified: watch::Sender::new(verified),
             is_stopped: AtomicBool::new(false),
             is_dropped: AtomicBool::new(false),
             head: Mutex::new(head),
@@ -278,9 +282,14 @@ impl Shared {
         self.upkeep.changed.notify_all();
     }
 
-    /// Whoever holds the guard writes checkpoints and snapshots and removes segments.
-    pub(super) fn upkeep_turn(&self) -> MutexGuard<'_, ()> {
-        self.upkeep.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whoever holds the guard writes checkpoints and snapshots and removes segments: on the word of the index, so not
+    /// before it is verified. Blocks.
+    pub(super) fn upkeep_turn(&self) -> Result<MutexGuard<'_, ()>> {
+        if *self.verified.borrow() != Verified::Yes {
+            // The committer answers nobody before.
+            self.sync_log()?;
+        }
+        Ok(self.upkeep.turn.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Counts a job.

@@ -48,7 +48,7 @@ on_both! {
 }
 
 /// Small segments, and no checkpoint but those asked for, so that little data meets every path.
-fn options(dir: &Path, index: IndexKind) -> Options {
+pub(super) fn options(dir: &Path, index: IndexKind) -> Options {
     Options {
         index,
         segment_bytes: 64 * 1024,
@@ -59,15 +59,15 @@ fn options(dir: &Path, index: IndexKind) -> Options {
     }
 }
 
-fn open(dir: &Path, index: IndexKind) -> Embedded {
+pub(super) fn open(dir: &Path, index: IndexKind) -> Embedded {
     Embedded::open(options(dir, index)).unwrap()
 }
 
-fn put(key: impl Into<Bytes>, value: impl Into<Bytes>) -> Write {
+pub(super) fn put(key: impl Into<Bytes>, value: impl Into<Bytes>) -> Write {
     Write::Put(key.into(), value.into())
 }
 
-async fn commit(kv: &Embedded, writes: Vec<Write>, wait: Wait) -> Position {
+pub(super) async fn commit(kv: &Embedded, writes: Vec<Write>, wait: Wait) -> Position {
     kv.commit(Commit { writes, wait, ..Commit::default() }).await.unwrap()
 }
 
@@ -78,7 +78,7 @@ async fn everything(kv: &Embedded) -> Vec<(Bytes, Bytes, Position)> {
 }
 
 /// A hash over all rows and positions.
-async fn hash(kv: &Embedded) -> Vec<u8> {
+pub(super) async fn hash(kv: &Embedded) -> Vec<u8> {
     let mut hash = Sha256::new();
     for (key, value, position) in everything(kv).await {
         for part in [&key[..], &value[..]] {
@@ -91,14 +91,14 @@ async fn hash(kv: &Embedded) -> Vec<u8> {
 }
 
 /// Segments of the log with the bytes in them that rows still name, as they are counted.
-fn live(kv: &Embedded) -> Vec<(u64, i64)> {
+pub(super) fn live(kv: &Embedded) -> Vec<(u64, i64)> {
     let counted = kv.shared.segments.all().into_iter();
     let counted = counted.map(|segment| (segment.number, segment.live_bytes.load(Ordering::Relaxed)));
     counted.filter(|(_, live)| *live != 0).collect()
 }
 
 /// Some of everything: small and large values, replaced and deleted ones, counters.
-async fn work(kv: &Embedded, from: u32, count: u32) {
+pub(super) async fn work(kv: &Embedded, from: u32, count: u32) {
     for n in from..from + count {
         let len = match n % 7 {
             0 => 9000,
@@ -138,6 +138,7 @@ async fn comes_back_after_a_close_after_a_drop_and_rebuilt(index: IndexKind) {
         let kv = Embedded::open(Options { rebuild_index, ..options(dir.path(), index) }).unwrap();
         assert_eq!(kv.stats().opened, Some(how), "open {n}");
         if let Some(expected) = expected {
+            kv.verified().await.unwrap();
             assert_eq!((hash(&kv).await, live(&kv)), expected, "open {n}");
         }
         work(&kv, u32::try_from(n).unwrap() * 100, 100).await;
@@ -153,7 +154,7 @@ async fn comes_back_after_a_close_after_a_drop_and_rebuilt(index: IndexKind) {
 }
 
 /// Ends a store like a power cut would, as far as opening can tell: another boot.
-fn other_boot(dir: &Path, index: IndexKind) -> Options {
+pub(super) fn other_boot(dir: &Path, index: IndexKind) -> Options {
     Options { boot_id: "another boot".into(), ..options(dir, index) }
 }
 

@@ -23,7 +23,7 @@ pub(super) fn export(shared: &Shared, to: Box<dyn Write + Send>) -> Result<()> {
     // From here on no segment is removed, so that every address met below can be read.
     let _held = shared.segments.hold.read().unwrap_or_else(PoisonError::into_inner);
     let (from, rows) = {
-        let _turn = shared.upkeep_turn();
+        let _turn = shared.upkeep_turn()?;
         let taken = snapshot::take(shared)?;
         (taken.head, snapshot::open(&*shared.options.disk, &shared.options.dir, &shared.store, &taken)?)
     };

@@ -63,7 +63,7 @@ fn work(shared: &Arc<Shared>) -> Result<()> {
         // The log has its room already; the index waits until it has some again.
         return Err(Error::NoSpace);
     }
-    let _turn = shared.upkeep_turn();
+    let _turn = shared.upkeep_turn()?;
     checkpoint::take(shared)?;
     if snapshot::is_due(shared) {
         snapshot::take(shared)?;

@@ -152,7 +152,9 @@ async fn kill_rounds((test, kind): (&str, IndexKind), rounds: u64, seed: u64) ->
         let mut options = real_options(folder.path(), kind);
         options.rebuild_index = round % 5 == 4;
         let engine = open(options).await?;
+        // Read while the rows are added up, as often as not.
         let verified = verify(&*engine, &mut oracle, Death::Process).await?;
+        engine.verified().await?;
         commits = verified.commits;
         if round % 5 == 3 {
             // The same rows by replay and by rebuild.

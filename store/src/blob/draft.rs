@@ -74,6 +74,7 @@ impl Draft {
     pub(crate) async fn publish(&mut self, blob: BlobId, len: u64) -> Result<Place> {
         let blobs = self.held.blobs.clone();
         blobs.check_running()?;
+        blobs.named().await?;
         let name = format!("{}.{}", stem(&blob), self.unique);
         let (from, to) = (blobs.inner.staging().join(&self.unique), blobs.inner.path_of(&name));
         // said before the rename: dropped in the middle the file is left to the sweep wherever it is

@@ -39,6 +39,7 @@ pub(crate) use place::{Place, parse_name};
 pub(crate) use read::{Found, slice};
 pub(crate) use stage::{Staged, Wants};
 
+use crate::epoch::Epoch;
 use crate::object::BlobId;
 use crate::{Error, Result};
 
@@ -69,7 +70,7 @@ struct Inner {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     options: BlobOptions,
-    epoch: u64,
+    epoch: Epoch,
     /// Numbers the names of this epoch.
     next: AtomicU64,
     blocking: Arc<Semaphore>,
@@ -97,7 +98,7 @@ impl Blobs {
         disk: Arc<dyn Disk>,
         dir: PathBuf,
         options: BlobOptions,
-        epoch: u64,
+        epoch: Epoch,
     ) -> Result<Self> {
         let inner = Inner {
             disk,
@@ -125,7 +126,12 @@ impl Blobs {
 
     /// The epoch of this opening.
     pub(crate) fn epoch(&self) -> u64 {
-        self.inner.epoch
+        self.inner.epoch.number()
+    }
+
+    /// Waits until names may carry the epoch.
+    pub(crate) async fn named(&self) -> Result<()> {
+        self.inner.epoch.noted().await
     }
 
     /// The guards that keep blobs from the sweep.
@@ -298,7 +304,7 @@ impl Inner {
 
     /// Epoch and number, which no other name has.
     fn unique(&self) -> String {
-        format!("{}-{}", self.epoch, self.next.fetch_add(1, Ordering::Relaxed))
+        format!("{}-{}", self.epoch.number(), self.next.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Removes a published or quarantined file; how many bytes it had.

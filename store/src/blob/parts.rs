@@ -278,6 +278,7 @@ impl Blobs {
     }
 
     async fn make_parts_file(&self, upload: UploadId, slot: u64) -> Result<(String, File)> {
+        self.named().await?;
         let direct =
             self.inner.options.direct_io && slot >= DIRECT_BYTES_MIN && slot.is_multiple_of(ALIGNMENT as u64);
         let how = if direct { Open::CreateDirect } else { Open::Create };

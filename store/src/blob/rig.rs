@@ -11,6 +11,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use tempfile::TempDir;
 
 use super::{BlobOptions, Blobs, StagedPart, Wants};
+use crate::epoch::Epoch;
 use crate::object::{BlobId, Extent};
 use crate::put::Claims;
 use crate::refs::{Changes, Owner};
@@ -97,7 +98,7 @@ impl Rig {
         options: BlobOptions,
         epoch: u64,
     ) -> Result<Self> {
-        let blobs = Blobs::open(Arc::clone(&disk), root.clone(), options, epoch).await?;
+        let blobs = Blobs::open(Arc::clone(&disk), root.clone(), options, Epoch::given(epoch)).await?;
         Ok(Self { temp, root, disk, kv, blobs })
     }
 

@@ -300,6 +300,7 @@ impl Blobs {
             Content::Settled => return Err(Error::Invalid { what: "staged bytes" }),
             Content::Staging(unique) => unique.clone(),
         };
+        self.named().await?;
         let blob = staged.blob();
         let name = format!("{}.{unique}", stem(&blob));
         // Said before the rename: a future dropped in the middle leaves the file to the sweep wherever it is.

@@ -59,6 +59,10 @@ impl Kv for Hesitant {
         self.rows.stats()
     }
 
+    async fn verified(&self) -> Result<()> {
+        self.rows.verified().await
+    }
+
     async fn export(&self, to: Box<dyn std::io::Write + Send>) -> Result<()> {
         self.rows.export(to).await
     }

@@ -24,6 +24,7 @@ impl Store {
     /// # Errors
     /// What ends it early: `Stopped`, `Internal`. Damage is no error but a finding.
     pub async fn check(&self) -> Result<Checked> {
+        self.inner.kv().verified().await?;
         let is_searched = *self.inner.blobs.sweeping().lock().await;
         let before = self.look_over(is_searched).await?;
         if before.findings.is_empty() {
@@ -38,6 +39,7 @@ impl Store {
     /// # Errors
     /// As [`Store::check`].
     pub async fn rebuild(&self) -> Result<Checked> {
+        self.inner.kv().verified().await?;
         let _quiet = self.quiet().await;
         let mut mended = Checked::default();
         for _ in 0..ROUNDS_MAX {

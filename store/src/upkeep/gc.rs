@@ -68,6 +68,8 @@ impl Store {
 impl Sweep<'_> {
     /// One sweep over all lists. Sweeps of one store exclude each other.
     pub(crate) async fn run(self) -> Result<Freed> {
+        // Files go on the word of the rows.
+        self.kv.verified().await?;
         let sweeping = self.blobs.sweeping();
         let mut searched = sweeping.lock().await;
         let mut freed = Freed::default();

@@ -59,6 +59,7 @@ impl Store {
     /// # Errors
     /// `Stopped`, `NoSpace`, `Internal`: the scrub did not get to its end.
     pub async fn scrub(&self, bytes_per_second: u64) -> Result<Scrubbed> {
+        self.inner.kv().verified().await?;
         scrub(self.inner.kv(), &self.inner.blobs, bytes_per_second).await
     }
 }

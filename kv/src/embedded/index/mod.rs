@@ -7,8 +7,9 @@
 //! Which of them made a directory is told by the file whose identity the checkpoint keeps ([`identity_file`]); they are
 //! never mixed, because an index of another kind than the one asked for is set aside like one that may be wrong.
 //!
-//! An index that failed in use says so in its directory (`failed`), and is not believed again. Its sum of rows need not
-//! show what was wrong: a damaged block that only point reads need would end one process after the other.
+//! An index that failed in use, or whose rows did not add up, says so in its directory (`failed`), and is not believed
+//! again. The sum need not show what was wrong: a damaged block that only point reads need would end one process after the
+//! other.
 
 mod fjall;
 mod range;
@@ -127,6 +128,17 @@ pub(crate) fn has_failed(dir: &Path) -> bool {
     dir.join(FAILED).exists()
 }
 
+/// Notes that an index is not to be believed again.
+pub(crate) fn note_failure(dir: &Path) {
+    note_failure_at(&dir.join(FAILED));
+}
+
+fn note_failure_at(failed: &Path) {
+    if let Err(error) = File::create(failed).and_then(|file| file.sync_all()) {
+        tracing::warn!(%error, "that the index failed could not be noted");
+    }
+}
+
 /// Syncs every file of an index and the directories' names: what a clean end needs.
 pub(crate) fn sync_files(dir: &Path) -> Result<()> {
     let io = |e| Error::Io { doing: "syncing the index", source: e };
@@ -158,9 +170,8 @@ impl Watched {
         // A full disk damages nothing.
         if let Err(Error::Io { source, .. }) = &result
             && source.kind() != io::ErrorKind::StorageFull
-            && let Err(error) = File::create(&self.failed).and_then(|file| file.sync_all())
         {
-            tracing::warn!(%error, "that the index failed could not be noted");
+            note_failure_at(&self.failed);
         }
         result
     }
