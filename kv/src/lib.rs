@@ -226,17 +226,19 @@ pub struct Scan {
     pub direction: Direction,
     /// Skip fetching values (those over 1 KiB cost a read each).
     pub keys_only: bool,
+    /// The visitor stops after a few rows: no more than a few reads of rows, and done where those are done.
+    pub is_short: bool,
 }
 
 impl Scan {
     /// Ascending, with values.
     pub fn forward(range: Range) -> Self {
-        Self { range, direction: Direction::Forward, keys_only: false }
+        Self { range, direction: Direction::Forward, keys_only: false, is_short: false }
     }
 
     /// Descending, with values.
     pub fn backward(range: Range) -> Self {
-        Self { range, direction: Direction::Backward, keys_only: false }
+        Self { range, direction: Direction::Backward, keys_only: false, is_short: false }
     }
 
     /// The same without values.
@@ -245,7 +247,18 @@ impl Scan {
         self.keys_only = true;
         self
     }
+
+    /// The same, on the caller's thread instead of the engine's pool. To be said when the visitor stops within
+    /// [`SHORT_ROWS`] rows.
+    #[must_use]
+    pub fn short(mut self) -> Self {
+        self.is_short = true;
+        self
+    }
 }
+
+/// As many rows as a caller's own thread is held up for: what handing a scan to another thread and back costs, about.
+pub const SHORT_ROWS: usize = 8;
 
 /// Called for each row of a scan, on a thread that may block.
 pub type Visitor = Box<dyn FnMut(Row<'_>) -> Step + Send>;
@@ -309,7 +322,7 @@ pub trait Kv: std::fmt::Debug + Send + Sync + 'static {
     async fn get(&self, key: &[u8]) -> Result<Option<Entry>>;
 
     /// Calls `visit` for the rows in order. Not a snapshot: keys that do not change while it runs are met exactly
-    /// once, others at most once for each version. Runs on the engine's pool of blocking threads.
+    /// once, others at most once for each version. Runs on the engine's pool of blocking threads unless it is short.
     async fn scan(&self, scan: Scan, visit: Visitor) -> Result<()>;
 
     /// At most `limit` commits after `after`, oldest first.
@@ -367,6 +380,7 @@ pub trait KvExt: Kv {
         if limit == 0 {
             return Ok(Vec::new());
         }
+        let scan = if limit <= SHORT_ROWS { scan.short() } else { scan };
         self.scan_into(scan, Vec::new(), move |rows, row| {
             let entry = Entry { value: Bytes::copy_from_slice(row.value), position: row.position };
             rows.push((Bytes::copy_from_slice(row.key), entry));

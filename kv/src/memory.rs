@@ -174,7 +174,7 @@ impl State {
 
 /// Row by row, so that commits go on while the visitor works; the bound makes it meet each key once.
 fn scan(shared: &Shared, scan: &Scan, visit: &mut Visitor) -> Result<()> {
-    let Scan { range, direction, keys_only } = scan;
+    let Scan { range, direction, keys_only, is_short: _ } = scan;
     let mut bound = match direction {
         Direction::Forward => Bound::Included(range.start.clone()),
         Direction::Backward => range.end.clone().map_or(Bound::Unbounded, Bound::Excluded),

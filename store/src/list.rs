@@ -13,7 +13,7 @@ mod tests;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use coffre_kv::{Kv, KvExt, Row, Scan, Step};
+use coffre_kv::{Kv, KvExt, Row, SHORT_ROWS, Scan, Step};
 
 use crate::codec::keys;
 use crate::codec::object::{decode_brief, decode_history, decode_version, marker_for_version};
@@ -330,6 +330,9 @@ async fn units<E: Listed>(
         return Ok((Vec::new(), false));
     };
     let scan = Scan::forward(range);
+    // one more than fit is looked at, and nothing is passed over
+    let is_short = walk.room() < SHORT_ROWS && shown.is_none() && marker.is_none();
+    let scan = if is_short { scan.short() } else { scan };
     let (units, walk) = kv
         .scan_into(scan, (Vec::new(), walk), move |(units, walk), row| {
             match step(bucket, table, walk, marker.as_ref(), shown.as_ref(), row) {

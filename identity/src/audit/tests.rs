@@ -7,7 +7,7 @@ use std::sync::Mutex as Sync;
 
 use coffre_kv::KvExt as _;
 use coffre_kv::memory::Memory;
-use coffre_kv::{Direction, Range, Scan, Stats, Visitor};
+use coffre_kv::{Range, Scan, Stats, Visitor};
 use coffre_store::object::{Door, Principal};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
@@ -458,11 +458,7 @@ async fn it_follows_until_stopped_and_moves_its_place_when_idle() {
     drop(stop);
     running.await.unwrap();
     assert_eq!(numbers(dir.path()), [0]);
-    let scan = Scan {
-        range: Range::prefix(follower_key(FOLLOWER)),
-        direction: Direction::Forward,
-        keys_only: false,
-    };
+    let scan = Scan::forward(Range::prefix(follower_key(FOLLOWER)));
     let rows = kv.rows(scan, 2).await.unwrap();
     let position = u64::from_be_bytes(rows[0].1.value[..].try_into().unwrap());
     assert!(position > IDLE_COMMITS, "{position}");

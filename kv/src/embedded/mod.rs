@@ -280,6 +280,10 @@ impl Kv for Embedded {
     }
 
     async fn scan(&self, what: Scan, mut visit: Visitor) -> Result<()> {
+        if what.is_short {
+            let job = self.shared.job();
+            return scan::scan(&job.shared, &what, &mut visit);
+        }
         self.blocking(&self.scans, move |shared| scan::scan(shared, &what, &mut visit)).await
     }
 

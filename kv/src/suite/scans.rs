@@ -179,7 +179,9 @@ pub(super) async fn steady_keys_once_among_writers(kv: Arc<dyn Kv>) {
     while rounds < 12 || commits.load(Ordering::Relaxed) < 100 {
         let backward = rounds % 2 == 1;
         let direction = if backward { Direction::Backward } else { Direction::Forward };
-        let scan = Scan { range: Range::prefix("s/"), direction, keys_only: rounds % 3 == 0 };
+        let keys_only = rounds % 3 == 0;
+        // on the caller's thread or another: what is met is the same
+        let scan = Scan { range: Range::prefix("s/"), direction, keys_only, is_short: rounds % 4 < 2 };
         let mut met = walk(&*kv, scan, |_| Step::Next).await;
         if backward {
             met.reverse();

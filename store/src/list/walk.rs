@@ -51,6 +51,11 @@ pub(crate) enum Look<'k> {
 }
 
 impl Walk {
+    /// Units that still fit.
+    pub(crate) fn room(&self) -> usize {
+        self.room
+    }
+
     pub(crate) fn new(prefix: &str, delimiter: &str, after: &str, is_within: bool, limit: usize) -> Self {
         let after = if after.is_empty() {
             After::Nothing
