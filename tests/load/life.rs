@@ -29,6 +29,10 @@ pub(crate) fn measure(daemon: Daemon, environment: &[(&str, &str)]) -> Outcome<(
     );
     daemon.kill();
     let daemon = timed(&data, "start after kill -9", start)?;
+    timed(&data, "… then the first write", || first_write(&daemon))?;
+    daemon.kill();
+    let daemon = timed(&data, "start after a short life", start)?;
+    timed(&data, "… then the first write", || first_write(&daemon))?;
     daemon.stop_cleanly();
     let daemon = timed(&data, "start after SIGTERM", start)?;
     daemon.kill();
@@ -46,6 +50,12 @@ pub(crate) fn measure(daemon: Daemon, environment: &[(&str, &str)]) -> Outcome<(
         println!("{snapshot}");
     }
     Ok(())
+}
+
+/// What is stored waits until the index is verified, what is read does not.
+fn first_write(daemon: &Daemon) {
+    let answer = daemon.admin().put("/gateway/first", b"1");
+    assert_eq!(answer.map(|answer| answer.status).ok(), Some(200), "a write after the start");
 }
 
 fn timed<T>(data: &Path, name: &str, run: impl FnOnce() -> T) -> Outcome<T> {
