@@ -135,7 +135,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("[mount]\numask = \"999\"", "mount.umask", "octal"),
     ("[mount]\nsync_interval_ms = 1", "mount.sync_interval_ms", "10 to 60000"),
     ("[mount]\nbucket = \"B\"", "mount.bucket", "not a bucket name"),
-    ("[mount]\nall_buckets = true\nbucket = \"b\"", "mount.bucket", "excludes mount.all_buckets"),
+    ("[mount]\nall_buckets = true\nbucket = \"files\"", "mount.bucket", "excludes mount.all_buckets"),
     ("[outbound]\nallow = [\"example.org\"]", "outbound.allow", "`example.org` is not host:port"),
     ("[gateway]\npublic_base_url = \"x\"", "gateway.public_base_url", "http:// or https://"),
     ("[billing.stripe]\nbase_url = \"x\"", "billing.stripe.base_url", "http:// or https://"),
