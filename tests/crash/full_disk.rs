@@ -65,7 +65,7 @@ fn a_full_disk_loses_nothing_and_the_daemon_resumes() {
     for number in gone {
         s3.delete(&format!("/full/{number}")).unwrap().expect(204);
     }
-    wait_for("room again, without anyone's help", Duration::from_mins(1), || {
+    wait_for("room again, without anyone's help", Duration::from_mins(2), || {
         s3.put("/full/again", &seed::bytes(7, large)).is_ok_and(|answer| answer.status == 200).then_some(())
     });
     all_there(&s3, large, kept);

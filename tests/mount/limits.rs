@@ -114,7 +114,7 @@ fn a_full_disk_is_told_and_gone_again_after_a_delete() {
     for name in gone {
         fs::remove_file(rig.at(name)).unwrap();
     }
-    wait_for("room again", Duration::from_mins(1), || fs::write(rig.at("again"), seed::bytes(7, size)).ok());
+    wait_for("room again", Duration::from_mins(2), || fs::write(rig.at("again"), seed::bytes(7, size)).ok());
     assert!(rig.s3_get("again") == seed::bytes(7, size));
     for name in kept {
         assert_eq!(fs::metadata(rig.at(name)).unwrap().len(), size as u64);
