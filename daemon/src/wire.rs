@@ -231,46 +231,36 @@ impl Daemon {
     pub(crate) async fn follow(&self) -> Result<impl Future<Output = Error> + use<>> {
         let (kv, keep_days) = (Arc::clone(&self.kv) as Arc<dyn Kv>, Some(self.config.audit.keep_days));
         let (dir, clock) = (self.data.join("audit"), self.clock());
+        let failed = |source| Error::Identity { doing: "opening the audit log", source };
+        let is_verified = kv.verified().now_or_never().is_some();
+        let mut opening = Box::pin(async move {
+            kv.verified().await?;
+            Audit::open(kv, dir, clock, keep_days).await
+        });
+        let opened = if is_verified { Some(opening.as_mut().await.map_err(failed)?) } else { None };
         let (end, mut ended) = oneshot::channel::<()>();
         let (tell, told) = oneshot::channel();
         // A sender dropped unsent ends it as well.
         let task = tokio::spawn(async move {
-            let opening = async {
-                kv.verified().await?;
-                Audit::open(Arc::clone(&kv), dir, clock, keep_days).await
+            let opened = if let Some(audit) = opened {
+                Ok(audit)
+            } else {
+                tokio::select! { opened = opening => opened, _ = &mut ended => return }
             };
-            let opened = tokio::select! { opened = opening => opened, _ = &mut ended => return };
-            let (audit, result) = match opened {
-                Ok(audit) => (Some(audit), Ok(())),
-                Err(source) => (None, Err(source)),
-            };
-            // Nobody waits for it when the daemon ends.
-            let _gone = tell.send(result).is_err();
-            if let Some(audit) = audit {
-                audit.run(async move { drop(ended.await) }).await;
+            match opened {
+                Ok(audit) => audit.run(async move { drop(ended.await) }).await,
+                Err(source) => {
+                    // Nobody waits for it when the daemon ends.
+                    let _gone = tell.send(source).is_err();
+                }
             }
         });
         *self.follower.lock().unwrap_or_else(PoisonError::into_inner) = Some(Follower { end, task });
-        let failed = |source| Error::Identity { doing: "opening the audit log", source };
-        let opened = async move {
-            match told.await {
-                Ok(result) => result.map_err(failed),
-                // It has been ended.
-                Err(_) => Ok(()),
-            }
-        };
-        let mut opened = Box::pin(opened);
-        let is_open = self.kv.verified().now_or_never().is_some();
-        if is_open {
-            opened.as_mut().await?;
-        }
         Ok(async move {
-            match if is_open { Ok(()) } else { opened.await } {
-                // The rows have said that they stopped, to who ends the daemon for that.
-                Ok(()) | Err(Error::Identity { source: coffre_identity::Error::Stopped, .. }) => {
-                    std::future::pending().await
-                }
-                Err(error) => error,
+            match told.await {
+                // It has been ended; or the rows have said that they stopped, to who ends the daemon for that.
+                Err(_) | Ok(coffre_identity::Error::Stopped) => std::future::pending().await,
+                Ok(source) => failed(source),
             }
         })
     }

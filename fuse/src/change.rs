@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use coffre_store::attributes::AttributeChange;
 use coffre_store::file::{Access, OpenFile};
-use coffre_store::object::At;
 use coffre_store::{Cx, Wait};
 use rustix::io::Errno;
 
 use crate::attr::{self, Attr, without_privileges};
-use crate::door::{Caller, Door, at_of_dir};
+use crate::door::{Caller, Door, at, at_of_dir};
 use crate::errno::{Result, errno};
 use crate::handle::Opened;
 use crate::inode::{DirTimes, Piece, Spot};
@@ -92,7 +91,7 @@ impl Door {
     async fn truncate(&self, who: Caller, cx: &Cx, id: u64, handle: Option<u64>, len: u64) -> Result<()> {
         let by_handle =
             handle.and_then(|number| self.handles.file(number)).map(|handle| Arc::clone(&handle.opened));
-        let known = by_handle.or_else(|| self.table.lock().get(id).and_then(|node| node.opened.clone()));
+        let known = by_handle.or_else(|| self.table.lock().opened(id));
         if let Some(opened) = known {
             if opened.live_backing().is_some() {
                 // who reads by itself keeps its bytes; the kernel looks the name up again
@@ -110,7 +109,7 @@ impl Door {
             return Ok(());
         }
         let Spot::File { bucket, key } = self.spot(id)? else { return Err(Errno::ISDIR) };
-        let at = At { bucket, key: key.parse().map_err(errno)? };
+        let at = at(bucket, &key)?;
         let file = self.store.open_file(cx, &at, Access::Write).await.map_err(errno)?;
         let opened = Opened::new(file);
         self.truncate_opened(who, &opened, len).await?;
@@ -136,7 +135,7 @@ impl Door {
         let Spot::File { bucket, key } = self.spot(id).map_err(|_| Errno::STALE)? else {
             return Err(Errno::ISDIR);
         };
-        let at = At { bucket, key: key.parse().map_err(errno)? };
+        let at = at(bucket, &key)?;
         self.store.set_attributes(cx, &at, &change, self.wait_of_close()).await.map_err(errno)?;
         Ok(())
     }

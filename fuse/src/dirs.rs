@@ -200,7 +200,7 @@ impl Door {
             let below = format!("{key}/");
             let is_beside = dirs.contains(below.as_str())
                 || (page.next_after.as_ref().is_some_and(|next| below > *next)
-                    && !self.is_free_below(cx, dir, &below).await?);
+                    && !self.is_free(cx, &dir.bucket, &below).await?);
             let what = self.known(dir.id, text).map_or_else(|| What::Object(version.clone()), What::Known);
             push(dir, text, is_beside, what, entries, begins);
         }
@@ -215,11 +215,6 @@ impl Door {
             self.push_new(cx, dir, entries, begins).await?;
         }
         Ok(page.next_after)
-    }
-
-    async fn is_free_below(&self, cx: &Cx, dir: &Dir, prefix: &str) -> Result<bool> {
-        let page = self.page(cx, &dir.bucket, prefix, "", 1).await?;
-        Ok(page.entries.is_empty() && page.common_prefixes.is_empty())
     }
 
     /// Files that are not committed yet, but for those whose name was listed already.
@@ -295,11 +290,8 @@ impl Door {
     pub(crate) async fn mkdir(&self, who: Caller, parent: u64, name: &OsStr, mode: u32) -> Result<Attr> {
         self.writable()?;
         let _still = self.still().await;
-        let (cx, dir) = (self.cx()?, self.dir(parent)?);
-        let text = dir.new_name(name)?;
-        if self.known(dir.id, &text).is_some() {
-            return Err(Errno::EXIST);
-        }
+        let cx = self.cx()?;
+        let (dir, text) = self.free_name(parent, name)?;
         let above = self.attr(parent).await?;
         let (gid, inherited) = inherit(who, &above);
         let mode = attr::DIR | (mode & 0o7777) | inherited;
@@ -316,8 +308,7 @@ impl Door {
         self.writable()?;
         let _still = self.tree.write().await;
         let (cx, dir) = (self.cx()?, self.dir(parent)?);
-        let shown = name.to_str().ok_or(Errno::NOENT)?;
-        let (name, target) = self.target(&cx, &dir, shown).await?.ok_or(Errno::NOENT)?;
+        let (name, target) = self.existing(&cx, &dir, name).await?;
         match target {
             Target::Dir(_) => {}
             Target::Begin => return Err(Errno::PERM),

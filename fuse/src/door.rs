@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use coffre_store::attributes::AttributeChange;
 use coffre_store::get::GetObject;
 use coffre_store::object::{At, Circumstances, Door as StoreDoor, Principal, Version};
-use coffre_store::{BucketName, Clock, Cx, Error, ObjectKey, Store, Wait};
+use coffre_store::{BucketName, Clock, Cx, Error, Store, Wait};
 use rustix::io::Errno;
 use tokio::sync::RwLockReadGuard;
 
@@ -15,6 +15,7 @@ use crate::errno::{Result, errno};
 use crate::handle::Handles;
 use crate::inode::{DirTimes, Piece, ROOT, Shows, Spot, Table};
 use crate::passthrough::Passthrough;
+use crate::session::Options;
 
 /// Most that a clock going backwards is waited for, ns: beyond it times follow the clock.
 const CLOCK_STEP_MAX: i64 = 1_000_000_000;
@@ -64,20 +65,6 @@ impl std::fmt::Debug for Door {
     }
 }
 
-/// What a door is made of.
-pub(crate) struct Parts {
-    pub(crate) store: Store,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) space: SpaceOf,
-    pub(crate) defaults: Defaults,
-    pub(crate) is_read_only: bool,
-    pub(crate) close_is_durable: bool,
-    pub(crate) wants_passthrough: bool,
-    pub(crate) shows: Shows,
-    pub(crate) principal: Arc<Principal>,
-    pub(crate) session: Arc<str>,
-}
-
 /// Who makes the system call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Caller {
@@ -86,22 +73,23 @@ pub(crate) struct Caller {
 }
 
 impl Door {
-    pub(crate) fn new(parts: Parts) -> Self {
+    /// `session` begins the ids of this mount's requests.
+    pub(crate) fn new(options: &Options, shows: Shows, principal: Arc<Principal>, session: Arc<str>) -> Self {
         Self {
-            store: parts.store,
-            clock: parts.clock,
-            space: parts.space,
-            defaults: parts.defaults,
-            is_read_only: parts.is_read_only,
-            close_is_durable: parts.close_is_durable,
-            table: Table::new(parts.shows),
+            store: options.store.clone(),
+            clock: Arc::clone(&options.clock),
+            space: Arc::clone(&options.space),
+            defaults: Defaults { uid: options.uid, gid: options.gid, umask: options.umask },
+            is_read_only: options.read_only,
+            close_is_durable: options.close_is_durable,
+            table: Table::new(shows),
             handles: Handles::default(),
-            passthrough: Passthrough::new(parts.wants_passthrough),
+            passthrough: Passthrough::new(options.passthrough),
             tree: tokio::sync::RwLock::new(()),
             touched: Mutex::default(),
             is_ending: AtomicBool::new(false),
-            principal: RwLock::new(Some(parts.principal)),
-            session: parts.session,
+            principal: RwLock::new(Some(principal)),
+            session,
             requests: AtomicU64::new(0),
             last_ns: AtomicI64::new(0),
         }
@@ -159,8 +147,7 @@ impl Door {
 
     /// The current version of a key, or none.
     pub(crate) async fn find(&self, cx: &Cx, bucket: &BucketName, key: &str) -> Result<Option<Version>> {
-        let Ok(key) = key.parse::<ObjectKey>() else { return Ok(None) };
-        let at = At { bucket: bucket.clone(), key };
+        let Ok(at) = at(bucket.clone(), key) else { return Ok(None) };
         let get = GetObject {
             at,
             version: None,
@@ -295,8 +282,12 @@ impl Door {
     }
 }
 
+/// How the store names an object.
+pub(crate) fn at(bucket: BucketName, key: &str) -> Result<At> {
+    Ok(At { bucket, key: key.parse().map_err(errno)? })
+}
+
 /// How the store names a directory: its key without the last `/`. `None`: the root, which has none.
 pub(crate) fn at_of_dir(bucket: &BucketName, prefix: &str) -> Option<At> {
-    let key = prefix.strip_suffix('/')?.parse().ok()?;
-    Some(At { bucket: bucket.clone(), key })
+    at(bucket.clone(), prefix.strip_suffix('/')?).ok()
 }

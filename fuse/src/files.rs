@@ -9,14 +9,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coffre_store::attributes::AttributeChange;
 use coffre_store::file::{Access, Expect, OpenFile};
-use coffre_store::object::At;
 use coffre_store::{Cx, Wait};
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 
 use crate::attr::{self, Attr, without_privileges};
 use crate::dirs::inherit;
-use crate::door::{Caller, Door};
+use crate::door::{Caller, Door, at};
 use crate::errno::{Result, errno, errno_of_new};
 use crate::handle::{FileHandle, Opened};
 use crate::inode::{Piece, Spot};
@@ -97,7 +96,7 @@ impl Door {
         let spot = self.spot(id);
         if let Some(opened) = known {
             if let Ok(Spot::File { bucket, key }) = spot {
-                let at = At { bucket, key: key.parse().map_err(errno)? };
+                let at = at(bucket, &key)?;
                 if let Err(error) = self.store.may(cx, &at, access).await {
                     self.close(id, &opened, can_write);
                     return Err(errno(error));
@@ -106,7 +105,7 @@ impl Door {
             return Ok(opened);
         }
         let Spot::File { bucket, key } = spot.map_err(|_| Errno::STALE)? else { return Err(Errno::ISDIR) };
-        let at = At { bucket, key: key.parse().map_err(errno)? };
+        let at = at(bucket, &key)?;
         let file = self.store.open_file(cx, &at, access).await.map_err(|error| match errno(error) {
             // it went since it was looked up
             Errno::NOENT => Errno::STALE,
@@ -233,11 +232,8 @@ impl Door {
         device: u32,
     ) -> Result<(u64, Arc<Opened>, Attr)> {
         self.writable()?;
-        let (cx, dir) = (self.cx()?, self.dir(parent)?);
-        let text = dir.new_name(name)?;
-        if self.known(dir.id, &text).is_some() {
-            return Err(Errno::EXIST);
-        }
+        let cx = self.cx()?;
+        let (dir, text) = self.free_name(parent, name)?;
         let above = self.attr(parent).await?;
         let (gid, _) = inherit(who, &above);
         let attributes = attr::new(mode, who.uid, gid, self.now_ns(), device);
@@ -294,7 +290,7 @@ impl Door {
     pub(crate) async fn commit(&self, id: u64, opened: &Opened, wait: Wait) -> Result<()> {
         let _turn = opened.turn.lock().await;
         let Ok(Spot::File { bucket, key }) = self.spot(id) else { return Ok(()) };
-        let at = At { bucket, key: key.parse().map_err(errno)? };
+        let at = at(bucket, &key)?;
         let version = opened.file().commit(&self.cx()?, &at, Expect::Any, wait).await.map_err(errno)?;
         self.table.lock().committed(id, version.ino);
         Ok(())

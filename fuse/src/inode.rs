@@ -166,6 +166,11 @@ impl Node {
     pub(crate) fn is_dir(&self) -> bool {
         self.piece != Piece::File
     }
+
+    /// Whether the store has something at its key: it, or what it covers.
+    pub(crate) fn is_stored(&self) -> bool {
+        !self.is_new || self.covers
+    }
 }
 
 impl Inner {
@@ -175,6 +180,11 @@ impl Inner {
 
     pub(crate) fn get_mut(&mut self, id: u64) -> Option<&mut Node> {
         self.nodes.get_mut(&id).map(|node| &mut **node)
+    }
+
+    /// The working copy of a node that is open.
+    pub(crate) fn opened(&self, id: u64) -> Option<Arc<Opened>> {
+        self.get(id)?.opened.clone()
     }
 
     /// How many nodes there are.
@@ -312,10 +322,7 @@ impl Inner {
         }
         node.is_detached = true;
         let (parent, is_new) = (node.parent, std::mem::take(&mut node.is_new));
-        let hash = self.hasher.hash_one((parent, !node.is_dir(), &*node.name));
-        if self.names.get(&hash) == Some(&id) {
-            self.names.remove(&hash);
-        }
+        self.unname(id);
         if is_new {
             self.no_longer_new(parent, id);
         }
@@ -332,12 +339,7 @@ impl Inner {
             self.detach(there);
         }
         self.unname(id);
-        let Some(node) = self.get_mut(id) else { return };
-        (node.parent, node.name) = (parent, name.into());
-        let hash = self.hash(parent, piece == Piece::File, name);
-        self.names.insert(hash, id);
-        self.keep(parent);
-        self.let_go(old_parent);
+        self.name(id, parent, name);
         if is_new {
             self.no_longer_new(old_parent, id);
             self.new.entry(parent).or_default().push(id);
@@ -350,15 +352,21 @@ impl Inner {
             self.unname(id);
         }
         for ((parent, name, _), id) in [(a, b.2), (b, a.2)] {
-            let Some(id) = id else { continue };
-            let Some(node) = self.get_mut(id) else { continue };
-            let (old_parent, is_file) = (node.parent, !node.is_dir());
-            (node.parent, node.name) = (parent, name.into());
-            let hash = self.hash(parent, is_file, name);
-            self.names.insert(hash, id);
-            self.keep(parent);
-            self.let_go(old_parent);
+            if let Some(id) = id {
+                self.name(id, parent, name);
+            }
         }
+    }
+
+    /// Gives a node that has lost its name another, and maybe another parent.
+    fn name(&mut self, id: u64, parent: u64, name: &str) {
+        let Some(node) = self.get_mut(id) else { return };
+        let (old_parent, is_file) = (node.parent, !node.is_dir());
+        (node.parent, node.name) = (parent, name.into());
+        let hash = self.hash(parent, is_file, name);
+        self.names.insert(hash, id);
+        self.keep(parent);
+        self.let_go(old_parent);
     }
 
     fn unname(&mut self, id: u64) {

@@ -9,7 +9,7 @@ use coffre_store::{BucketName, Cx, Error};
 use rustix::io::Errno;
 
 use crate::attr::Attr;
-use crate::door::Door;
+use crate::door::{Door, at};
 use crate::errno::{Result, errno};
 use crate::inode::{Piece, Spot};
 use crate::name::{self, Form, NAME_BYTES_MAX};
@@ -44,8 +44,7 @@ impl Dir {
 
     /// As the store takes it.
     pub(crate) fn at(&self, text: &str) -> Result<At> {
-        let key = self.key(text).parse().map_err(errno)?;
-        Ok(At { bucket: self.bucket.clone(), key })
+        at(self.bucket.clone(), &self.key(text))
     }
 
     /// The whole segment that a name in it ends.
@@ -215,12 +214,24 @@ impl Door {
         table.find(parent, Piece::Dir, text).is_some_and(|id| table.has_new_below(id))
     }
 
+    /// The directory and the text of a name that is to be made there.
+    pub(crate) fn free_name(&self, parent: u64, name: &OsStr) -> Result<(Dir, String)> {
+        let dir = self.dir(parent)?;
+        let text = dir.new_name(name)?;
+        if self.known(dir.id, &text).is_some() { Err(Errno::EXIST) } else { Ok((dir, text)) }
+    }
+
+    /// What a name that has to be there stands for.
+    pub(crate) async fn existing(&self, cx: &Cx, dir: &Dir, name: &OsStr) -> Result<(Name, Target)> {
+        let shown = name.to_str().ok_or(Errno::NOENT)?;
+        self.target(cx, dir, shown).await?.ok_or(Errno::NOENT)
+    }
+
     /// What the store has at a name.
     pub(crate) async fn look(&self, cx: &Cx, dir: &Dir, text: &str) -> Result<Look> {
         if dir.key(text).is_empty() {
             // keys that begin with `/`: a directory with an empty name, which no key names
-            let page = self.page(cx, &dir.bucket, "/", "", 1).await?;
-            let is_there = !page.entries.is_empty() || !page.common_prefixes.is_empty();
+            let is_there = !self.is_free(cx, &dir.bucket, "/").await?;
             let marker = self.find(cx, &dir.bucket, "/").await?.map(Box::new);
             return Ok(Look { object: None, dir: is_there.then_some(coffre_store::dir::Dir { marker }) });
         }
@@ -248,6 +259,12 @@ impl Door {
                 None => return Ok(false),
             }
         }
+    }
+
+    /// Whether no key begins so.
+    pub(crate) async fn is_free(&self, cx: &Cx, bucket: &BucketName, prefix: &str) -> Result<bool> {
+        let page = self.page(cx, bucket, prefix, "", 1).await?;
+        Ok(page.entries.is_empty() && page.common_prefixes.is_empty())
     }
 
     /// A page of the keys with a prefix, rolled up at the next `/`.

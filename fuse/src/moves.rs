@@ -15,7 +15,7 @@ use crate::dirs::inherit;
 use crate::door::{Caller, Door};
 use crate::errno::{Result, errno, errno_of_move, errno_of_new};
 use crate::handle::Opened;
-use crate::inode::Piece;
+use crate::inode::{Node, Piece};
 use crate::lookup::{Dir, Name, Target};
 
 /// Longest target of a symbolic link, bytes (`PATH_MAX` less its NUL).
@@ -45,13 +45,12 @@ impl Door {
         self.writable()?;
         let _still = self.still().await;
         let (cx, dir) = (self.cx()?, self.dir(parent)?);
-        let shown = name.to_str().ok_or(Errno::NOENT)?;
-        let (name, target) = self.target(&cx, &dir, shown).await?.ok_or(Errno::NOENT)?;
+        let (name, target) = self.existing(&cx, &dir, name).await?;
         if matches!(target, Target::Dir(_) | Target::Begin) {
             return Err(Errno::ISDIR);
         }
         let id = self.table.lock().find(parent, Piece::File, &name.text);
-        let opened = id.and_then(|id| self.table.lock().get(id).and_then(|node| node.opened.clone()));
+        let opened = id.and_then(|id| self.table.lock().opened(id));
         // a commit under way ends first, and none comes after
         let _turn = match &opened {
             Some(opened) => Some(opened.turn.lock().await),
@@ -74,7 +73,7 @@ impl Door {
     /// Whether the store has something at the node's key.
     fn is_stored(&self, id: Option<u64>) -> bool {
         let table = self.table.lock();
-        id.and_then(|id| table.get(id)).is_none_or(|node| !node.is_new || node.covers)
+        id.and_then(|id| table.get(id)).is_none_or(Node::is_stored)
     }
 
     fn status_changed(&self, opened: &Arc<Opened>) {
@@ -207,15 +206,7 @@ impl Door {
             }
             return Ok(());
         }
-        let (from, to) = (source.key()?, target.key()?);
-        let moving = MoveName {
-            bucket: &source.dir.bucket,
-            from: &from,
-            is_dir: source.is_dir(),
-            to: &to,
-            how: How::Replace,
-        };
-        self.store.move_name(cx, moving, Wait::Ordered).await.map_err(errno_of_move)?;
+        self.move_stored(cx, source, target, How::Replace).await?;
         if let Some(id) = target.id {
             self.table.lock().detach(id);
         }
@@ -225,9 +216,17 @@ impl Door {
         self.renamed(cx, source, target).await
     }
 
+    async fn move_stored(&self, cx: &Cx, source: &Side, target: &Side, how: How) -> Result<()> {
+        let (from, to) = (source.key()?, target.key()?);
+        let (bucket, is_dir) = (&source.dir.bucket, source.is_dir());
+        let moving = MoveName { bucket, from: &from, is_dir, to: &to, how };
+        self.store.move_name(cx, moving, Wait::Ordered).await.map_err(errno_of_move)?;
+        Ok(())
+    }
+
     fn covers(&self, side: &Side) -> bool {
         let table = self.table.lock();
-        side.id.and_then(|id| table.get(id)).is_some_and(|node| !node.is_new || node.covers)
+        side.id.and_then(|id| table.get(id)).is_some_and(Node::is_stored)
     }
 
     /// What was moved has a new status-change time.
@@ -259,15 +258,7 @@ impl Door {
                 self.commit(id, &opened, Wait::Ordered).await?;
             }
         }
-        let (from, to) = (source.key()?, target.key()?);
-        let moving = MoveName {
-            bucket: &source.dir.bucket,
-            from: &from,
-            is_dir: source.is_dir(),
-            to: &to,
-            how: How::Exchange { to_is_dir: target.is_dir() },
-        };
-        self.store.move_name(cx, moving, Wait::Ordered).await.map_err(errno_of_move)?;
+        self.move_stored(cx, source, target, How::Exchange { to_is_dir: target.is_dir() }).await?;
         self.table.lock().exchange(
             (source.dir.id, &source.name.text, source.id),
             (target.dir.id, &target.name.text, target.id),

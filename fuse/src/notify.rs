@@ -9,12 +9,11 @@ use std::sync::Arc;
 
 use coffre_store::feed::{Event, KeyChange, Subscription};
 use coffre_store::file::Access;
-use coffre_store::object::At;
 use coffre_store::{BucketName, Cx};
 use fuser::{INodeNo, Notifier};
 use tokio::runtime::Handle;
 
-use crate::door::Door;
+use crate::door::{Door, at};
 use crate::errno::Result;
 use crate::inode::{Piece, ROOT, Shows, Spot};
 use crate::lookup::Dir;
@@ -149,7 +148,7 @@ impl Follower<'_> {
     async fn renew(&self, id: u64) -> Result<()> {
         let door = self.door;
         let _still = door.still().await;
-        let Some(opened) = door.table.lock().get(id).and_then(|node| node.opened.clone()) else {
+        let Some(opened) = door.table.lock().opened(id) else {
             return Ok(());
         };
         let _turn = opened.turn.lock().await;
@@ -164,7 +163,7 @@ impl Follower<'_> {
             return Ok(());
         }
         if current.is_some() && opened.has_writers() {
-            let at = At { bucket, key: key.parse().map_err(crate::errno::errno)? };
+            let at = at(bucket, &key)?;
             let file =
                 door.store.open_file(&cx, &at, Access::ReadWrite).await.map_err(crate::errno::errno)?;
             let ino = file.ino();
@@ -200,11 +199,8 @@ impl Follower<'_> {
     fn came_back(&self, dirs: &[u64]) {
         for pair in dirs.windows(2) {
             let &[above, dir] = pair else { continue };
-            if self.door.table.lock().take_denied(dir)
-                && let Some(name) = self.name_of(above, dir)
-            {
-                self.inode(above);
-                self.entry(above, &name);
+            if self.door.table.lock().take_denied(dir) {
+                self.entry_in(above, dir);
             }
         }
     }
@@ -216,10 +212,15 @@ impl Follower<'_> {
             if self.runtime.block_on(self.is_there(dir)) {
                 return;
             }
-            if let Some(name) = self.name_of(above, dir) {
-                self.inode(above);
-                self.entry(above, &name);
-            }
+            self.entry_in(above, dir);
+        }
+    }
+
+    /// The name of a directory in the one above it came or went.
+    fn entry_in(&self, above: u64, dir: u64) {
+        if let Some(name) = self.name_of(above, dir) {
+            self.inode(above);
+            self.entry(above, &name);
         }
     }
 
@@ -227,8 +228,7 @@ impl Follower<'_> {
         let Ok(cx) = self.door.cx() else { return true };
         match self.door.table.spot(dir) {
             Some(Spot::Dir { bucket, prefix, .. }) => {
-                let page = self.door.page(&cx, &bucket, &prefix, "", 1).await;
-                page.is_ok_and(|page| !page.entries.is_empty() || !page.common_prefixes.is_empty())
+                self.door.is_free(&cx, &bucket, &prefix).await.is_ok_and(|is_free| !is_free)
                     || self.door.table.lock().has_new_below(dir)
             }
             _ => false,
@@ -243,15 +243,11 @@ impl Follower<'_> {
         Dir { id: dir, bucket, prefix, begin_len }.shown(&text, false)
     }
 
-    /// The name of a directory in the one above it.
+    /// A directory's marker came or went: its name goes when nothing else is in it.
     fn entry_of(&self, dir: u64) {
         let Some(parent) = self.door.table.lock().get(dir).map(|node| node.parent) else { return };
-        if dir != ROOT
-            && !self.runtime.block_on(self.is_there(dir))
-            && let Some(name) = self.name_of(parent, dir)
-        {
-            self.inode(parent);
-            self.entry(parent, &name);
+        if dir != ROOT && !self.runtime.block_on(self.is_there(dir)) {
+            self.entry_in(parent, dir);
         }
     }
 

@@ -17,8 +17,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle as Task;
 
-use crate::attr::Defaults;
-use crate::door::{Door, Parts, SpaceOf};
+use crate::door::{Door, SpaceOf};
 use crate::error::{Error, Result};
 use crate::filesystem::Files;
 use crate::inode::Shows;
@@ -104,18 +103,7 @@ impl Mount {
             Some(bucket) => Shows::Bucket { bucket, prefix },
             None => Shows::Buckets,
         };
-        let door = Arc::new(Door::new(Parts {
-            store: options.store.clone(),
-            clock: Arc::clone(&options.clock),
-            space: Arc::clone(&options.space),
-            defaults: Defaults { uid: options.uid, gid: options.gid, umask: options.umask },
-            is_read_only: options.read_only,
-            close_is_durable: options.close_is_durable,
-            wants_passthrough: options.passthrough,
-            shows,
-            principal,
-            session: session_id.into(),
-        }));
+        let door = Arc::new(Door::new(&options, shows, principal, session_id.into()));
         // before the kernel can ask for anything: what changes from here on is told to it
         let changes = options.store.subscribe();
         let files = Files { door: Arc::clone(&door), runtime: runtime.clone() };

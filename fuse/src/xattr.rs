@@ -85,7 +85,7 @@ impl Door {
             Must::Any
         };
         let value = Some(value.to_vec());
-        self.change_one(id, XattrChange { name: name.to_owned(), value, must }, must).await
+        self.change_one(id, XattrChange { name: name.to_owned(), value, must }).await
     }
 
     pub(crate) async fn removexattr(&self, id: u64, name: &OsStr) -> Result<()> {
@@ -94,15 +94,11 @@ impl Door {
         if let Some(ours) = name.strip_prefix(OURS) {
             return self.change_xattr(id, change_own(ours, None)?).await;
         }
-        self.change_one(
-            id,
-            XattrChange { name: name.to_owned(), value: None, must: Must::Exist },
-            Must::Exist,
-        )
-        .await
+        self.change_one(id, XattrChange { name: name.to_owned(), value: None, must: Must::Exist }).await
     }
 
-    async fn change_one(&self, id: u64, change: XattrChange, must: Must) -> Result<()> {
+    async fn change_one(&self, id: u64, change: XattrChange) -> Result<()> {
+        let must = change.must;
         let change = AttributeChange { xattrs: vec![change], ..AttributeChange::default() };
         // what must be is not: which way round, the caller is told
         self.change_xattr(id, change).await.map_err(|error| match (error, must) {
