@@ -35,7 +35,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
-use coffre_disk::{Disk, DiskFile};
+use coffre_disk::Disk;
 use tokio::sync::{Semaphore, watch};
 
 use self::committer::Committer;
@@ -112,7 +112,7 @@ pub struct Embedded {
     jobs: Arc<Semaphore>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Held as long as the store is in use.
-    lock: Mutex<Option<Arc<dyn DiskFile>>>,
+    lock: Mutex<Option<open::StoreLock>>,
 }
 
 impl std::fmt::Debug for Embedded {

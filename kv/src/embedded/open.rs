@@ -47,7 +47,7 @@ pub(super) fn current(index_dir: &Path) -> PathBuf {
 
 /// What opening found and made.
 pub(super) struct Opened {
-    pub(super) lock: Arc<dyn DiskFile>,
+    pub(super) lock: StoreLock,
     pub(super) segments: Arc<Segments>,
     pub(super) index: Arc<dyn Index>,
     /// What all its rows have to add up to.
@@ -121,8 +121,20 @@ fn finish_index(index: &dyn Index, store: &StoreId, head: Head, sum: Sum) -> Res
     index.checkpoint()
 }
 
-/// Two processes in one store would write the same log.
-fn lock(disk: &dyn Disk, dir: &Path) -> Result<Arc<dyn DiskFile>> {
+/// The lock of a store, given back when this is dropped: two processes in one store would write the same log.
+pub(super) struct StoreLock(pub(super) Arc<dyn DiskFile>);
+
+impl Drop for StoreLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child that another thread is just starting has every file of this process
+        // open until it runs its own program, and a lock taken by `flock` stays with the last of them.
+        if let Some(Err(error)) = self.0.std_file().map(std::fs::File::unlock) {
+            tracing::warn!(%error, "the store's lock was not given back");
+        }
+    }
+}
+
+fn lock(disk: &dyn Disk, dir: &Path) -> Result<StoreLock> {
     let io = |e| Error::io("locking the store", e);
     let path = dir.join(LOCK_NAME);
     let file = match disk.open(&path, Open::Write) {
@@ -137,7 +149,7 @@ fn lock(disk: &dyn Disk, dir: &Path) -> Result<Arc<dyn DiskFile>> {
             Err(std::fs::TryLockError::Error(e)) => return Err(io(e)),
         }
     }
-    Ok(file)
+    Ok(StoreLock(file))
 }
 
 /// Reads the store's id, or gives one to a new store.

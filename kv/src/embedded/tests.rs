@@ -38,6 +38,7 @@ on_both! {
     a_rebuild_from_snapshots_is_the_same_and_damaged_ones_have_a_substitute,
     a_log_that_lost_its_end_is_refused,
     a_store_in_use_is_refused,
+    a_store_let_go_of_while_a_child_is_being_made_opens_again,
     compaction_gives_segments_back_and_readers_notice_nothing,
     a_follower_keeps_the_log,
     short_lives_do_not_pile_up_the_log,
@@ -308,6 +309,22 @@ async fn a_store_in_use_is_refused(index: IndexKind) {
     assert!(matches!(Embedded::open(options(dir.path(), index)), Err(Error::InUse)));
     drop(kv);
     open(dir.path(), index);
+}
+
+/// A child has its parent's files open from its making until it runs its own program.
+async fn a_store_let_go_of_while_a_child_is_being_made_opens_again(index: IndexKind) {
+    let dir = tempfile::tempdir().unwrap();
+    for ends_cleanly in [false, true] {
+        let kv = open(dir.path(), index);
+        let of_the_child =
+            kv.lock.lock().unwrap().as_ref().unwrap().0.std_file().unwrap().try_clone().unwrap();
+        if ends_cleanly {
+            kv.close().await.unwrap();
+        }
+        drop(kv);
+        drop(open(dir.path(), index));
+        drop(of_the_child);
+    }
 }
 
 async fn compaction_gives_segments_back_and_readers_notice_nothing(index: IndexKind) {
