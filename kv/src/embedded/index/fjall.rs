@@ -6,8 +6,9 @@
 //! Its traits and what stands beside them: an empty key makes it panic (see [`stored`]); before a memtable is written out
 //! it syncs its journal while it holds up every write, which is short when a checkpoint has synced the journal already
 //! (here by a descriptor of our own, which holds up nobody); it panics where it should answer (caught; a panic or an
-//! error on its own threads makes every later batch fail); a damaged filter block shows in a point read only, not in the
-//! scan that an opening adds up (`mod.rs`, `failed`).
+//! error on its own threads makes every later batch fail); a damaged count in its files ends the process (`archives.rs`
+//! looks first); a damaged filter block shows in a point read only, not in the scan that an opening adds up (`mod.rs`,
+//! `failed`).
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use super::range::{self, Meet, Rows};
-use super::{Failed, Index, RowChange, Visit, guarded, open_unlocked};
+use super::{Failed, Index, RowChange, Visit, archives, guarded, open_unlocked};
 use crate::{Direction, Error, Result};
 
 /// Written once when a database is made.
@@ -77,6 +78,7 @@ impl FjallIndex {
                 .open()
         };
         guarded("opening the index", || {
+            archives::check(dir)?;
             let db = open_unlocked(open, |error| matches!(error, fjall::Error::Locked))?;
             let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
             let rows = db.keyspace(KEYSPACE, options)?;
