@@ -30,6 +30,9 @@ pub enum Open {
     /// A new file, written past the page cache (`O_DIRECT`) where the file system takes it, else like `Create`;
     /// [`DiskFile::direct_alignment`] tells which. Reads through the handle have to be aligned too.
     CreateDirect,
+    /// An existing file, written past the page cache as with `CreateDirect` where the file system takes it, else like
+    /// `Write`. What was written through the page cache before has to be synced.
+    WriteDirect,
 }
 
 /// One entry of a directory.

@@ -327,13 +327,13 @@ impl Disk for PowerDisk {
         let (id, writable) = match (how, found) {
             (_, Some(Name::Dir)) => return Err(io::ErrorKind::IsADirectory.into()),
             (Open::Read, Some(Name::File(id))) => (id, false),
-            (Open::Write, Some(Name::File(id))) => {
+            (Open::Write | Open::WriteDirect, Some(Name::File(id))) => {
                 if world.file(id)?.read_only {
                     return Err(io::ErrorKind::PermissionDenied.into());
                 }
                 (id, true)
             }
-            (Open::Read | Open::Write, None) => return Err(not_found()),
+            (Open::Read | Open::Write | Open::WriteDirect, None) => return Err(not_found()),
             (Open::Create | Open::CreateDirect, Some(_)) => return Err(io::ErrorKind::AlreadyExists.into()),
             (Open::Create | Open::CreateDirect, None) => {
                 let id = FileId(world.next_file);

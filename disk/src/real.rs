@@ -34,8 +34,9 @@ impl Disk for RealDisk {
             Open::Read => options.open(path)?,
             Open::Write => options.write(true).open(path)?,
             Open::Create => options.write(true).create_new(true).open(path)?,
-            Open::CreateDirect => {
-                options.write(true).create_new(true);
+            Open::CreateDirect | Open::WriteDirect => {
+                let is_new = how == Open::CreateDirect;
+                options.write(true).create_new(is_new);
                 let flag = i32::try_from(OFlags::DIRECT.bits()).unwrap_or(0);
                 match options.clone().custom_flags(flag).open(path) {
                     Ok(file) => {
@@ -45,7 +46,7 @@ impl Disk for RealDisk {
                     // tmpfs and some others refuse O_DIRECT with EINVAL; the page cache serves as well. The refusal
                     // may come after the name was made.
                     Err(e) if e.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
-                        options.create_new(false).create(true).truncate(true).open(path)?
+                        options.create_new(false).create(is_new).truncate(is_new).open(path)?
                     }
                     Err(e) => return Err(e),
                 }

@@ -32,6 +32,17 @@ impl Wanted {
     }
 }
 
+/// What bytes stream through.
+pub(crate) trait Takes: Send + 'static {
+    /// Takes the next bytes.
+    fn take(&mut self, bytes: &[u8]);
+
+    /// There is nothing to do in this lane.
+    fn is_idle(&self) -> bool {
+        false
+    }
+}
+
 /// The lane of everything but MD5.
 pub(crate) struct MainLane {
     sha256: sha2::Sha256,
@@ -79,9 +90,20 @@ impl Md5Lane {
             md5.update(bytes);
         }
     }
+}
 
-    /// There is nothing to do in this lane.
-    pub(crate) fn is_idle(&self) -> bool {
+impl Takes for MainLane {
+    fn take(&mut self, bytes: &[u8]) {
+        self.update(bytes);
+    }
+}
+
+impl Takes for Md5Lane {
+    fn take(&mut self, bytes: &[u8]) {
+        self.update(bytes);
+    }
+
+    fn is_idle(&self) -> bool {
         self.0.is_none()
     }
 }

@@ -24,6 +24,7 @@ mod epoch;
 pub mod error;
 pub mod feed;
 pub mod file;
+pub mod filing;
 pub mod get;
 mod hasher;
 mod incoming;
@@ -40,6 +41,7 @@ mod plan;
 pub mod put;
 mod refs;
 pub mod rename;
+pub mod resumable;
 #[cfg(test)]
 mod sample;
 pub mod scheme;
@@ -242,6 +244,8 @@ pub(crate) struct Inner {
     pub(crate) filing_serials: Serials,
     pub(crate) bucket_numbers: Serials,
     pub(crate) background: Background,
+    /// Whose turn it is at resumable uploads.
+    pub(crate) lines: Arc<resumable::Lines>,
     /// Who is told of commits.
     pub(crate) hub: feed::Hub,
     /// Versions made by files that are still open (`file/`).
@@ -277,6 +281,7 @@ impl Store {
             filing_serials: Serials::new("filing"),
             bucket_numbers: Serials::sparse("bucket"),
             background: Background::new(),
+            lines: Arc::default(),
             hub: feed::Hub::default(),
             sessions: std::sync::Mutex::default(),
             gate: Arc::default(),

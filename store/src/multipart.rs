@@ -5,6 +5,7 @@
 //! plain file; what is aborted or not named goes with the next sweeps. What an upload completes to is decided purely
 //! (`compose`).
 
+pub mod chunk;
 mod complete;
 mod compose;
 mod list;
@@ -21,9 +22,9 @@ use crate::object::{At, Attributes};
 use crate::put::Claims;
 use crate::{BucketName, ByteStream, PartNumber, UploadId, UserId, VersionRef};
 
-pub(crate) use complete::page_writes;
+pub(crate) use complete::{manifest_of, page_writes};
 pub(crate) use compose::joined;
-pub(crate) use recount::unfinished;
+pub(crate) use recount::{Unfinished, unfinished};
 
 /// Smallest part but the last, bytes (S3).
 pub const PART_BYTES_MIN: u64 = 5 * 1024 * 1024;

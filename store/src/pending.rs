@@ -245,7 +245,7 @@ pub(crate) async fn hash_stream(mut bytes: ByteStream, wanted: &Wanted) -> Resul
 }
 
 /// A stream over stored bytes that ended early.
-fn unread(source: crate::BodyError) -> Error {
+pub(crate) fn unread(source: crate::BodyError) -> Error {
     match source.downcast::<Error>() {
         Ok(error) => *error,
         Err(source) => Error::Internal { doing: "reading a version", source },

@@ -378,6 +378,19 @@ impl Plan {
         *self.growth.entry((owner, organisation)).or_default() += bytes;
     }
 
+    /// Counts bytes that belong to no version yet.
+    pub(crate) fn count_unfinished(
+        &mut self,
+        owner: Option<UserId>,
+        organisation: Option<OrgId>,
+        bytes: i64,
+    ) {
+        for (counter, n) in usage::unfinished(&self.bucket, owner, organisation, bytes) {
+            self.count(counter, n);
+        }
+        self.grow(owner, organisation, bytes);
+    }
+
     /// Adds an owner to whatever holds a version's content.
     pub(crate) fn hold(&mut self, version: &Version, blobs: &[(BlobId, NewBlob)]) {
         match &version.manifest {

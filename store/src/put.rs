@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use crate::blob::{Staged, Wants};
-use crate::commit::note;
+use crate::commit::{Committed, note};
 use crate::condition::Conditions;
-use crate::digest::{Algorithm, Checksum, ETag};
-use crate::incoming::Incoming;
+use crate::digest::{Algorithm, Checksum, ETag, Sha256};
+use crate::incoming::{Admitted, Incoming};
 use crate::object::{At, Attributes, Digest, Door, Extent, Manifest, ObjectIds, Version, Versioning};
 use crate::sniff::sniff;
 use crate::{ByteStream, Cx, Error, ObjectKey, Result, Store, VersionId};
@@ -42,6 +42,27 @@ pub struct PutObject {
     pub conditions: Conditions,
 }
 
+/// Bytes that were received whole and have no place yet. Dropped, they go. Small ones are in memory.
+#[derive(Debug)]
+pub struct StagedObject(pub(crate) Staged);
+
+impl StagedObject {
+    /// How many there are.
+    pub fn size_bytes(&self) -> u64 {
+        self.0.size_bytes
+    }
+
+    /// Their SHA-256.
+    pub fn sha256(&self) -> Sha256 {
+        self.0.sha256
+    }
+
+    /// The first 4 KiB: what tells the type.
+    pub fn head(&self) -> &bytes::Bytes {
+        &self.0.head
+    }
+}
+
 /// What a write left behind.
 #[derive(Clone, Debug)]
 pub struct Stored {
@@ -61,39 +82,89 @@ impl Store {
         let PutObject { at, attributes, body, size_bytes, claims, conditions } = put;
         check_tags(&attributes.tags)?;
         let admitted = self.admit(cx, &at, &conditions, !attributes.tags.is_empty()).await?;
-        let blobs = &self.inner.blobs;
+        let staged = self.take_in(cx, body, size_bytes, claims).await?;
+        self.make_staged_current(cx, admitted, at, attributes, staged, &conditions).await
+    }
+
+    /// Receives an object's bytes before it is known where it will be: a form may say so behind them. `at` is a place
+    /// like that one, for the question whether they may. Dropped, nothing is stored.
+    ///
+    /// # Errors
+    /// As [`Store::put`] until its bytes are there.
+    pub async fn stage(
+        &self,
+        cx: &Cx,
+        at: &At,
+        body: ByteStream,
+        size_bytes: Option<u64>,
+        claims: Claims,
+    ) -> Result<StagedObject> {
+        self.admit(cx, at, &Conditions::default(), false).await?;
+        self.take_in(cx, body, size_bytes, claims).await.map(StagedObject)
+    }
+
+    /// Makes staged bytes the current version. Durable on return.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    pub async fn put_staged(
+        &self,
+        cx: &Cx,
+        at: At,
+        attributes: Attributes,
+        staged: StagedObject,
+        conditions: &Conditions,
+    ) -> Result<Stored> {
+        check_tags(&attributes.tags)?;
+        let admitted = self.admit(cx, &at, conditions, !attributes.tags.is_empty()).await?;
+        self.make_staged_current(cx, admitted, at, attributes, staged.0, conditions).await
+    }
+
+    async fn take_in(
+        &self,
+        cx: &Cx,
+        body: ByteStream,
+        size_bytes: Option<u64>,
+        claims: Claims,
+    ) -> Result<Staged> {
         // the mount's ETag is made of the SHA-256 (contract D40)
         let wants = Wants { md5: cx.door != Door::Mount };
-        let mut staged = blobs.take_in(body, size_bytes, claims, wants).await?;
-        blobs.publish(&mut staged).await?;
+        self.inner.blobs.take_in(body, size_bytes, claims, wants).await
+    }
+
+    async fn make_staged_current(
+        &self,
+        cx: &Cx,
+        admitted: Admitted,
+        at: At,
+        attributes: Attributes,
+        mut staged: Staged,
+        conditions: &Conditions,
+    ) -> Result<Stored> {
+        self.inner.blobs.publish(&mut staged).await?;
         let version = self.version_of(cx, &at.key, attributes, &staged);
         let incoming = Incoming {
             at: &at,
             version,
             blobs: staged.new_blob().into_iter().collect(),
-            conditions: &conditions,
+            conditions,
             note: note(cx, "PutObject", &at),
             checks: Vec::new(),
             writes: Vec::new(),
             extend: None,
         };
-        match self.make_current(cx, admitted, incoming).await {
-            Ok((stored, committed)) => {
-                let used = committed.refs.used(&staged.blob());
-                staged.settle(used);
-                Ok(stored)
-            }
-            Err(error) => {
-                if !error.leaves_doubt() {
-                    staged.settle(false);
-                }
-                Err(error)
-            }
-        }
+        let made = self.make_current(cx, admitted, incoming).await;
+        settle(staged, made)
     }
 
     /// The record of what was staged.
-    fn version_of(&self, cx: &Cx, key: &ObjectKey, attributes: Attributes, staged: &Staged) -> Version {
+    pub(crate) fn version_of(
+        &self,
+        cx: &Cx,
+        key: &ObjectKey,
+        attributes: Attributes,
+        staged: &Staged,
+    ) -> Version {
         let size_bytes = staged.size_bytes;
         let extent = Extent { blob: staged.blob(), offset: 0, len: size_bytes };
         Version {
@@ -116,6 +187,23 @@ impl Store {
             manifest: Manifest::Inline(if size_bytes == 0 { Vec::new() } else { vec![extent] }),
             parts: None,
             unknown: Vec::new(),
+        }
+    }
+}
+
+/// Tells what was staged how its commit ended.
+pub(crate) fn settle(staged: Staged, made: Result<(Stored, Committed)>) -> Result<Stored> {
+    match made {
+        Ok((stored, committed)) => {
+            let used = committed.refs.used(&staged.blob());
+            staged.settle(used);
+            Ok(stored)
+        }
+        Err(error) => {
+            if !error.leaves_doubt() {
+                staged.settle(false);
+            }
+            Err(error)
         }
     }
 }

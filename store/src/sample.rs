@@ -60,6 +60,13 @@ pub(crate) fn bucket() -> Bucket {
 #[derive(Debug)]
 pub(crate) struct Hands(AtomicU64);
 
+impl Hands {
+    /// Moves it.
+    pub(crate) fn advance(&self, ms: u64) {
+        self.0.fetch_add(ms, Ordering::Relaxed);
+    }
+}
+
 impl crate::Clock for Hands {
     fn now_ms(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -115,6 +122,7 @@ pub(crate) fn options(kv: Arc<dyn Kv>, dir: &std::path::Path) -> Options {
 pub(crate) struct Opened {
     pub(crate) store: Store,
     pub(crate) kv: Arc<dyn Kv>,
+    pub(crate) clock: Arc<Hands>,
     pub(crate) cx: Cx,
     pub(crate) dir: tempfile::TempDir,
 }
@@ -128,8 +136,10 @@ impl Opened {
     pub(crate) async fn guarded_by(authority: Arc<dyn crate::Authority>) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let kv: Arc<dyn Kv> = Arc::new(coffre_kv::memory::Memory::default());
+        let clock = Arc::new(Hands(AtomicU64::new(1_700_000_000_000)));
         let name = |text: &str| text.parse().expect("a bucket name");
-        let options = Options { authority, ..options(Arc::clone(&kv), dir.path()) };
+        let options =
+            Options { authority, clock: Arc::clone(&clock) as _, ..options(Arc::clone(&kv), dir.path()) };
         let store = Store::open(options).await.expect("an empty store opens");
         let cx = Cx {
             principal: Arc::new(Principal::system()),
@@ -139,7 +149,15 @@ impl Opened {
             circumstances: Arc::default(),
         };
         store.create_bucket(&cx, name("bucket"), None).await.expect("a new bucket");
-        Self { store, kv, cx, dir }
+        Self { store, kv, clock, cx, dir }
+    }
+
+    /// Ends the process and begins another one on what it left, with these options changed.
+    pub(crate) async fn reopen(&mut self, change: impl FnOnce(&mut Options)) {
+        let mut options = self.store.inner.options.clone();
+        change(&mut options);
+        self.store.inner.background.kill().await;
+        self.store = Store::open(options).await.expect("a store opens again");
     }
 
     /// Stores bytes at a key of `bucket`.

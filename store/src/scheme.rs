@@ -167,19 +167,33 @@ impl Filing {
         })
     }
 
-    fn key(&self) -> String {
-        let mut key = match &self.client {
+    /// The key up to the name, with the slash.
+    pub fn folder(&self) -> String {
+        let mut folder = match &self.client {
             Some(client) => format!("client/{client}/"),
             None => "general/".to_owned(),
         };
-        key.push_str(self.category.as_str());
-        key.push('/');
+        folder.push_str(self.category.as_str());
+        folder.push('/');
         if let Some(subcategory) = self.subcategory.as_deref().filter(|s| *s != NO_SUBCATEGORY) {
-            key.push_str(subcategory);
-            key.push('/');
+            folder.push_str(subcategory);
+            folder.push('/');
         }
-        key.push_str(&self.name);
-        key
+        folder
+    }
+
+    fn key(&self) -> String {
+        self.folder() + &self.name
+    }
+}
+
+/// The subcategory, as it is shown, of a key that is one of filing's.
+pub(crate) fn subcategory_of(key: &str) -> &str {
+    let behind_category = if key.starts_with("client/") { 3 } else { 2 };
+    let mut rest = key.splitn(behind_category + 2, '/').skip(behind_category);
+    match (rest.next(), rest.next()) {
+        (Some(subcategory), Some(_)) => subcategory,
+        _ => NO_SUBCATEGORY,
     }
 }
 
@@ -356,6 +370,22 @@ pub fn slug(text: &str) -> String {
     slug.truncate(SLUG_BYTES_MAX);
     slug.truncate(slug.trim_end_matches('-').len());
     if slug.is_empty() { "fichier".to_owned() } else { slug }
+}
+
+/// A text as names are compared by people: without case and accents.
+pub fn fold(text: &str) -> String {
+    let mut folded = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\u{300}'..='\u{36f}' => {}
+            _ if c.is_ascii() => folded.push(c.to_ascii_lowercase()),
+            _ => match base_letters(c) {
+                "" => folded.extend(c.to_lowercase()),
+                letters => folded.push_str(letters),
+            },
+        }
+    }
+    folded
 }
 
 /// What a Latin letter with an accent is without it; empty for anything else.

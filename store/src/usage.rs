@@ -2,7 +2,8 @@
 //!
 //! Counters are `Add` rows of the commit that changes the entry, so they are exact, and asking is one point read.
 //! Bytes count every version, current or not; objects count keys with a current version (contract D22). The lists of
-//! views (filing's by scope, category and type, t2m's by user and kind) count what they show: current versions.
+//! views (filing's by scope, category and type, and by scope and day; t2m's by user and kind) count what they show:
+//! current versions.
 
 use bytes::Bytes;
 use coffre_kv::{KvExt, Range, Scan};
@@ -48,6 +49,10 @@ impl Measure {
 
 /// Dimension of the counters of lists.
 const LISTS: u8 = 4;
+/// Dimension of the counters of filing's scopes by day.
+const DAYS: u8 = 5;
+/// A day of these counters, ms: of UTC, whatever zone dates are written in.
+pub(crate) const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// The row of a counter: for [`crate::QuotaGate`]'s checks.
 pub fn counter(measure: Measure, of: &Of) -> Bytes {
@@ -60,8 +65,15 @@ pub fn counter(measure: Measure, of: &Of) -> Bytes {
 }
 
 /// Rows of the counters of lists whose rows begin with `prefix` (`views.rs`).
-fn list_counters(measure: Measure, prefix: &[u8]) -> Bytes {
+pub(crate) fn list_counters(measure: Measure, prefix: &[u8]) -> Bytes {
     Key::of(USE).raw(&[LISTS, measure.number()]).raw(prefix).done()
+}
+
+/// Row of the counter of a day (its number since 1970) of one of filing's scopes. A list between two times counts its
+/// files by them.
+pub(crate) fn day_counter(scope: &[u8], day: u64) -> Bytes {
+    let day = u32::try_from(day).unwrap_or(u32::MAX);
+    Key::of(USE).raw(&[DAYS, Measure::Objects.number()]).raw(scope).raw(&day.to_be_bytes()).done()
 }
 
 /// The counters that an entry counts in, and by how much.
@@ -83,6 +95,9 @@ pub(crate) fn of(bucket: &Bucket, key: &ObjectKey, version: &Version, is_current
         for list in views::lists(bucket, key, version) {
             counters.push((list_counters(Measure::Bytes, &list), bytes));
             counters.push((list_counters(Measure::Objects, &list), 1));
+        }
+        for scope in views::filing_scopes(bucket, key, version) {
+            counters.push((day_counter(&scope, version.modified_ms / DAY_MS), 1));
         }
     }
     counters
@@ -107,6 +122,7 @@ pub(crate) fn describe(row: &[u8]) -> Result<String> {
         2 => "owner",
         3 => "organisation",
         LISTS => "list",
+        DAYS => "list by day",
         _ => return Err(corrupt("a counter of an unknown dimension")),
     };
     let what = match measure {

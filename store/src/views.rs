@@ -1,7 +1,7 @@
 //! A record's index rows: pure (design §2.5, contract D42).
 //!
 //! Every commit puts `rows(new) − rows(old)` and deletes `rows(old) − rows(new)`, so a view is a function and a
-//! rebuild. Rows per object beside head and blob: filing 3 or 4, media 2, company 1, others none.
+//! rebuild. Rows per object beside head and blob: filing 4 or 5, media 2, company 1, others none.
 //!
 //! | row | key after the table | for |
 //! |---|---|---|
@@ -9,31 +9,42 @@
 //! | file | 2 or 3, 16-byte id, ino (be64) | t2m's and the company's ids, which stand in the key: two keys may name one id, the ino keeps their rows apart, the oldest inode is the one meant |
 //! | by | scope, category, MIME type, `!uploaded_at` (be64), `!serial` (be64) | filing's lists, newest first |
 //! | by | scope, kind, `!modified` (be64), id | a t2m user's lists, newest first |
+//! | by | 5, hash of place, writer and content (16), serial (be64) | whether the same bytes are there already (contract D4) |
 //!
-//! Filing's scopes are everything, a client, an uploader. One row a scope serves four questions: with category and
-//! type given it is one scan; with one of them or none it is a merge of the (few) pairs that occur, found by seeking
-//! from one to the next. The rows carry what combined filters and `search` look at, so that these scan one index and
-//! read heads only for the page shown. The mount needs no row: the kernel never asks for a number whose name it has
+//! Filing's scopes are everything, a client, and a user's four ([`Scope`]), of which a file is in one as a rule. One
+//! row a scope serves four questions: with category and
+//! type given it is one scan; with one of them or none it is a merge of the (few) pairs that occur, which the
+//! counters of `usage.rs` name. The rows carry what combined filters and `search` look at, so that these scan one
+//! index and read heads only for the page shown. The mount needs no row: the kernel never asks for a number whose name it has
 //! not looked up, and the record has the number.
 
 use bytes::Bytes;
+use sha2::Digest as _;
 
 use crate::codec::keys::{self, Key};
 use crate::codec::record::{Reader, Writer};
+use crate::digest::Sha256;
 use crate::error::Result;
 use crate::name::{BucketId, ObjectKey, UserId};
-use crate::object::{Bucket, BuiltIn, ObjectIds, Version};
+use crate::object::{Bucket, BuiltIn, Digest, ObjectIds, Version};
 use crate::scheme::{Category, Filing, Media, Place};
 
-/// Whose files a list shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A list that filing keeps. What a caller sees is a union of some that have no file in common: an ADMIN all, a user
+/// its own and its clients'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope<'a> {
     /// Everybody's: an ADMIN's list.
     All,
     /// A client's.
     Client(&'a str),
-    /// What a user uploaded.
-    Uploader(UserId),
+    /// Under `general/`: written by the user and its own.
+    Own(UserId),
+    /// Written by the user for some client.
+    ForClients(UserId),
+    /// Under `general/`: written by the user, somebody else's (as when an ADMIN edits it in the mount).
+    ForOthers(UserId),
+    /// Under `general/`: the user's own, last written by somebody else.
+    ByOthers(UserId),
 }
 
 /// A t2m file's kind, by its MIME type.
@@ -85,15 +96,22 @@ pub(crate) fn lists(bucket: &Bucket, key: &ObjectKey, version: &Version) -> Vec<
         Some(Place::Filing(place)) if version.ids.filing.is_some() => {
             let mime = type_essence(version);
             let by = |scope: Scope<'_>| filing_list_prefix(scope, place.category, &mime);
-            let mut lists = vec![by(Scope::All)];
-            lists.extend(place.client.as_deref().map(|client| by(Scope::Client(client))));
-            lists.extend(version.writer.map(|writer| by(Scope::Uploader(writer))));
-            lists
+            scopes(&place, version).into_iter().flatten().map(by).collect()
         }
         Some(Place::Media(place)) => {
             vec![media_list_prefix(place.user, MediaKind::of(&type_essence(version)))]
         }
         Some(Place::Filing(_) | Place::Company(_) | Place::Gateway(_)) | None => Vec::new(),
+    }
+}
+
+/// The lists of filing a current version stands in, whatever category and type: their rows' prefixes.
+pub(crate) fn filing_scopes(bucket: &Bucket, key: &ObjectKey, version: &Version) -> Vec<Bytes> {
+    match bucket.place.and_then(|place| Place::parse(place, key)) {
+        Some(Place::Filing(place)) if version.ids.filing.is_some() => {
+            scopes(&place, version).into_iter().flatten().map(filing_scope_prefix).collect()
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -168,10 +186,38 @@ fn filing_rows(bucket: &Bucket, key: &ObjectKey, version: &Version, place: &Fili
             .raw(&(!serial).to_be_bytes());
         (row.done(), value.clone())
     };
-    let mut rows = vec![(keys::file_filing(serial), value.clone()), by(Scope::All)];
-    rows.extend(place.client.as_deref().map(|client| by(Scope::Client(client))));
-    rows.extend(version.writer.map(|writer| by(Scope::Uploader(writer))));
+    let mut rows = vec![(keys::file_filing(serial), value.clone())];
+    rows.extend(scopes(place, version).into_iter().flatten().map(by));
+    if let (Some(writer), Digest::Known(sha256)) = (version.writer, version.sha256) {
+        let row = filing_same(&place.folder(), writer, &sha256).raw(&serial.to_be_bytes());
+        rows.push((row.done(), Bytes::new()));
+    }
     rows
+}
+
+/// The scopes a file is in.
+fn scopes<'a>(place: &'a Filing, version: &Version) -> [Option<Scope<'a>>; 4] {
+    let [client, writer, owner] = match (place.client.as_deref(), version.writer, version.owner) {
+        (Some(client), writer, _) => [Some(Scope::Client(client)), writer.map(Scope::ForClients), None],
+        (None, Some(writer), Some(owner)) if writer == owner => [None, Some(Scope::Own(owner)), None],
+        (None, writer, owner) => [None, writer.map(Scope::ForOthers), owner.map(Scope::ByOthers)],
+    };
+    [Some(Scope::All), client, writer, owner]
+}
+
+/// Rows of the files of the same bytes, place and writer.
+pub(crate) fn filing_same_prefix(folder: &str, writer: UserId, sha256: &Sha256) -> Bytes {
+    filing_same(folder, writer, sha256).done()
+}
+
+/// Half a SHA-256 keeps the row short; who finds one looks at the record.
+fn filing_same(folder: &str, writer: UserId, sha256: &Sha256) -> Key {
+    let mut hash = sha2::Sha256::new();
+    hash.update(writer.0.as_bytes());
+    hash.update(sha256.0);
+    hash.update(folder.as_bytes());
+    let hash = hash.finalize();
+    Key::of(keys::BY).raw(&[5]).raw(hash.get(..16).unwrap_or_default())
 }
 
 /// Rows of a scope's lists, whatever category and type.
@@ -184,19 +230,17 @@ pub fn filing_list_prefix(scope: Scope<'_>, category: Category, mime: &str) -> B
     filing_list(scope, category, mime).done()
 }
 
-/// Category, MIME type, upload time and serial of a row under [`filing_scope_prefix`].
+/// Category and MIME type of what follows a scope's prefix, and what follows them.
 ///
 /// # Errors
 /// `Corrupt` when it is none.
-pub fn parse_filing_row(scope: Scope<'_>, row: &[u8]) -> Result<(Category, String, u64, u64)> {
-    let corrupt = || crate::codec::corrupt("a row of filing's lists has another form");
-    let rest = row.strip_prefix(filing_scope_prefix(scope).as_ref()).ok_or_else(corrupt)?;
+pub(crate) fn parse_filing_list(rest: &[u8]) -> Result<(Category, String, &[u8])> {
     let ([number], rest) = keys::split::<1>(rest)?;
-    let category = Category::ALL.into_iter().find(|c| category_number(*c) == number).ok_or_else(corrupt)?;
+    let category = Category::ALL.into_iter().find(|category| category_number(*category) == number);
+    let category =
+        category.ok_or_else(|| crate::codec::corrupt("a row of filing's lists has another form"))?;
     let (mime, rest) = keys::unescape(rest)?;
-    let (modified, rest) = keys::split::<8>(rest)?;
-    let (serial, _) = keys::split::<8>(rest)?;
-    Ok((category, mime, !u64::from_be_bytes(modified), !u64::from_be_bytes(serial)))
+    Ok((category, mime, rest))
 }
 
 fn filing_scope(scope: Scope<'_>) -> Key {
@@ -204,8 +248,15 @@ fn filing_scope(scope: Scope<'_>) -> Key {
     match scope {
         Scope::All => key.raw(&[1]),
         Scope::Client(client) => key.raw(&[2]).escaped(client),
-        Scope::Uploader(user) => key.raw(&[3]).raw(user.0.as_bytes()),
+        Scope::Own(user) => user_scope(key, user, 1),
+        Scope::ForClients(user) => user_scope(key, user, 2),
+        Scope::ForOthers(user) => user_scope(key, user, 3),
+        Scope::ByOthers(user) => user_scope(key, user, 4),
     }
+}
+
+fn user_scope(key: Key, user: UserId, which: u8) -> Key {
+    key.raw(&[3]).raw(user.0.as_bytes()).raw(&[which])
 }
 
 fn filing_list(scope: Scope<'_>, category: Category, mime: &str) -> Key {
@@ -270,6 +321,42 @@ fn pointer(bucket: &Bucket, key: &ObjectKey, version: &Version) -> Bytes {
     w.put_some(tag::WRITER, version.writer.map(|user| user.0.into_bytes()).as_ref());
     w.put_unless_default(tag::IS_PUBLIC, &version.attributes.is_public);
     w.finish()
+}
+
+/// What lists look at in an index row, without copying it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shown<'a> {
+    /// As [`Pointer::key`].
+    pub(crate) key: &'a str,
+    /// As [`Pointer::size_bytes`].
+    pub(crate) size_bytes: u64,
+    /// As [`Pointer::label`].
+    pub(crate) label: Option<&'a str>,
+    /// As [`Pointer::writer`].
+    pub(crate) writer: Option<UserId>,
+}
+
+impl<'a> Shown<'a> {
+    /// Reads an index row's value.
+    pub(crate) fn decode(record: &'a [u8]) -> Result<Self> {
+        let mut r = Reader::new("index row", record)?;
+        Ok(Self {
+            key: r.need(tag::KEY)?,
+            size_bytes: r.need(tag::SIZE)?,
+            label: r.take(tag::LABEL)?,
+            writer: r.take(tag::WRITER)?.map(|id| UserId(uuid::Uuid::from_bytes(id))),
+        })
+    }
+
+    /// The name shown in filing.
+    pub(crate) fn name(&self) -> &'a str {
+        self.label.unwrap_or_else(|| self.key.rsplit('/').next().unwrap_or(self.key))
+    }
+
+    /// Whose it is, under `client/`.
+    pub(crate) fn client(&self) -> Option<&'a str> {
+        self.key.strip_prefix("client/")?.split('/').next()
+    }
 }
 
 impl Pointer {

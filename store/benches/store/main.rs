@@ -7,6 +7,7 @@
 //! are stored first, and everything else is measured with them there.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the figures are the point")]
 
+mod filing;
 mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -264,4 +265,5 @@ fn main() {
     }
     lists(&wants, &world);
     deletes(&wants, &world);
+    filing::run(&wants);
 }

@@ -24,12 +24,13 @@ const PIECE_BYTES: usize = 256 * 1024;
 /// The bucket of everything here.
 const BUCKET: &str = "bucket";
 
+/// A second and a half later whenever it is asked: a million files are of two weeks.
 #[derive(Debug)]
-struct Still;
+struct Ticking(AtomicU64);
 
-impl Clock for Still {
+impl Clock for Ticking {
     fn now_ms(&self) -> u64 {
-        1_700_000_000_000
+        self.0.fetch_add(1_500, Ordering::Relaxed)
     }
 }
 
@@ -54,15 +55,15 @@ impl Authority for Everybody {
 /// An open store in a folder of its own, and the threads it runs on.
 pub(crate) struct World {
     pub(crate) runtime: Runtime,
-    store: Store,
+    pub(crate) store: Store,
     kv: Arc<Embedded>,
-    cx: Cx,
+    pub(crate) cx: Cx,
     bodies: AtomicU64,
     // the last to go
     _dir: TempDir,
 }
 
-fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
+pub(crate) fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
     text.parse().expect("a name that is allowed")
 }
 
@@ -84,7 +85,7 @@ impl World {
             kv: Arc::clone(&kv) as Arc<dyn Kv>,
             disk,
             dir: data,
-            clock: Arc::new(Still),
+            clock: Arc::new(Ticking(AtomicU64::new(1_700_000_000_000))),
             ids: Arc::new(Counted::default()),
             authority: Arc::new(Everybody),
             quota: Arc::new(Unlimited),
@@ -130,15 +131,20 @@ impl World {
 
     /// Stores an object.
     pub(crate) async fn put(&self, key: &str, bytes: usize) {
+        self.put_by(&self.cx, at(key), None, bytes).await;
+    }
+
+    /// The same by somebody, anywhere, with a type.
+    pub(crate) async fn put_by(&self, cx: &Cx, at: At, content_type: Option<String>, bytes: usize) {
         let put = PutObject {
-            at: at(key),
-            attributes: Attributes::default(),
+            at,
+            attributes: Attributes { content_type, ..Attributes::default() },
             body: Box::pin(futures_util::stream::iter(self.pieces(bytes))),
             size_bytes: Some(bytes as u64),
             claims: Claims::default(),
             conditions: Conditions::default(),
         };
-        self.store.put(&self.cx, put).await.expect("a put");
+        self.store.put(cx, put).await.expect("a put");
     }
 
     /// Reads an object to its end and gives its size.

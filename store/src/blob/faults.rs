@@ -14,6 +14,7 @@ use coffre_disk::power::PowerDisk;
 use coffre_kv::memory::Memory;
 use coffre_kv::{Kv, KvExt, Range, Scan};
 
+use super::Slot;
 use super::rig::{Rig, body, bytes, seed, whole};
 use crate::codec::keys;
 use crate::object::Extent;
@@ -34,7 +35,14 @@ async fn put_part(rig: &Rig, number: i64, data: &Bytes) -> Result<Extent> {
     let body = body(data, 300_000);
     let part = rig
         .blobs
-        .take_in_part(UPLOAD, number, None, body, Some(data.len() as u64), Claims::default())
+        .take_in_part(
+            UPLOAD,
+            number,
+            Slot::AtLeast(SLOT as u64),
+            body,
+            Some(data.len() as u64),
+            Claims::default(),
+        )
         .await?;
     rig.put_part(part, UPLOAD).await
 }
@@ -42,7 +50,6 @@ async fn put_part(rig: &Rig, number: i64, data: &Bytes) -> Result<Extent> {
 /// The story. Goes on after an error: each step stands by itself, as requests do. What was acknowledged, and the
 /// errors.
 async fn story(rig: &Rig) -> (Acknowledged, Vec<Error>) {
-    rig.blobs.set_slot_min(SLOT as u64);
     let mut acknowledged = Acknowledged::new();
     let mut errors = Vec::new();
     let (small, block, long) = (bytes(1, 1000), bytes(2, 200_000), bytes(3, 1_300_000));

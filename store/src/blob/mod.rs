@@ -13,6 +13,7 @@ mod dirs;
 mod draft;
 #[cfg(test)]
 mod faults;
+mod growing;
 mod parts;
 mod pins;
 mod pipeline;
@@ -33,7 +34,8 @@ use coffre_disk::{Disk, DiskFile};
 use tokio::sync::Semaphore;
 
 pub(crate) use draft::Draft;
-pub(crate) use parts::{PartContent, StagedPart};
+pub(crate) use growing::{Growing, Grown, NewFile, SYNC_STEP_BYTES, Turn};
+pub(crate) use parts::{PartContent, Slot, StagedPart};
 pub(crate) use pins::{Claim, Pin, Pins};
 pub(crate) use place::{Place, parse_name};
 pub(crate) use read::{Found, slice};

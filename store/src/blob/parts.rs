@@ -14,13 +14,12 @@ use bytes::Bytes;
 use coffre_disk::Open;
 
 use super::buffer::ALIGNMENT;
-use super::pipeline::{Pipeline, Target};
+use super::pipeline::{End, Pipeline, Target};
 use super::place::{Place, stem};
 use super::stage::{Body, Staged, Wants};
 use super::{Blobs, DIRECT_BYTES_MIN, File, Inner, lock};
 use crate::digest::{Checksum, Sha256};
 use crate::hasher::{self, Wanted};
-use crate::multipart::PART_BYTES_MIN;
 use crate::object::{BlobId, Extent};
 use crate::put::Claims;
 use crate::refs::{NewBlob, Stretch};
@@ -31,20 +30,20 @@ const PARTS_FILES_MAX: usize = 512;
 /// Where a parts file may end at most: ext4's limit is 16 TiB.
 const PARTS_FILE_BYTES_MAX: u64 = 8 << 40;
 
+/// What is known of the size of an upload's slots before a part comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slot {
+    /// It is kept with the upload.
+    Is(u64),
+    /// No part of it was committed to a shared file. The first one makes the file, if it has so many bytes.
+    AtLeast(u64),
+}
+
 /// The parts files of this process.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct PartsFiles {
     files: Mutex<HashMap<UploadId, Arc<PartsFile>>>,
     uses: AtomicU64,
-    /// Shorter first parts make no file.
-    slot_min: AtomicU64,
-}
-
-impl Default for PartsFiles {
-    fn default() -> Self {
-        let slot_min = AtomicU64::new(PART_BYTES_MIN);
-        Self { files: Mutex::default(), uses: AtomicU64::new(0), slot_min }
-    }
 }
 
 #[derive(Debug)]
@@ -164,14 +163,7 @@ impl StagedPart {
 }
 
 impl Blobs {
-    /// Lets shorter parts share a file, so that a test can do it a thousand times.
-    #[cfg(test)]
-    pub(super) fn set_slot_min(&self, bytes: u64) {
-        self.inner.parts.slot_min.store(bytes, Ordering::Relaxed);
-    }
-
-    /// Receives a part. `slot` is the one remembered with the upload, `None` while no part of it was committed to
-    /// a shared file. The bytes are durable on return, in the upload's parts file where they fit, else published as
+    /// Receives a part. The bytes are durable on return, in the upload's parts file where they fit, else published as
     /// a blob of their own.
     ///
     /// # Errors
@@ -180,7 +172,7 @@ impl Blobs {
         &self,
         upload: UploadId,
         number: PartNumber,
-        slot: Option<u64>,
+        slot: Slot,
         body: ByteStream,
         size_bytes: Option<u64>,
         claims: Claims,
@@ -206,7 +198,7 @@ impl Blobs {
         &self,
         upload: UploadId,
         number: PartNumber,
-        slot: Option<u64>,
+        slot: Slot,
         size_bytes: u64,
     ) -> Option<Arc<SlotClaim>> {
         let files = &self.inner.parts;
@@ -214,10 +206,10 @@ impl Blobs {
         let parts = match (map.get(&upload), slot) {
             (Some(parts), _) => Arc::clone(parts),
             // Its file was made by an earlier process, or closed.
-            (None, Some(_)) => return None,
-            // The first part says how long the parts are; all but an upload's last have at least 5 MiB.
-            (None, None) if size_bytes < files.slot_min.load(Ordering::Relaxed) => return None,
-            (None, None) => {
+            (None, Slot::Is(_)) => return None,
+            // The first part says how long the parts are.
+            (None, Slot::AtLeast(bytes)) if size_bytes < bytes => return None,
+            (None, Slot::AtLeast(_)) => {
                 let parts = Arc::new(PartsFile::new(size_bytes, upload, Arc::downgrade(&self.inner)));
                 map.insert(upload, Arc::clone(&parts));
                 close_least_used(&mut map);
@@ -254,14 +246,14 @@ impl Blobs {
             file: Arc::clone(file),
             offset,
             len_max: parts.slot,
-            whole_file: false,
-            claim: Some(Arc::clone(&claim)),
+            end: End::Slot(Arc::clone(&claim)),
         };
-        let mut pipeline = Pipeline::new(self, &wanted, target);
+        let mut pipeline = Pipeline::new(self, hasher::lanes(&wanted), target);
         while let Some(bytes) = body.next().await? {
             pipeline.take(&bytes).await?;
         }
-        let (digests, head) = pipeline.finish().await?;
+        let (main, md5, head) = pipeline.finish().await?;
+        let digests = hasher::finish(&wanted, main, md5);
         hasher::verify(&digests, claims)?;
         // From here on the slot may be committed: nobody writes to it again.
         claim.keeps.store(true, Ordering::Release);
@@ -282,14 +274,19 @@ impl Blobs {
         let direct =
             self.inner.options.direct_io && slot >= DIRECT_BYTES_MIN && slot.is_multiple_of(ALIGNMENT as u64);
         let how = if direct { Open::CreateDirect } else { Open::Create };
+        let (doubt, file) = self.make_file_of(upload, how).await?;
+        Ok((doubt.dispel(), file))
+    }
+
+    /// Makes a file named by an upload, its name durable. Until somebody commits to it the sweep may judge it; dropped
+    /// before that it has to.
+    pub(super) async fn make_file_of(&self, upload: UploadId, how: Open) -> Result<(Doubt, File)> {
         let name = format!("{}.{}", stem(&BlobId::Parts(upload)), self.inner.unique());
         let path = self.inner.path_of(&name);
-        // Until somebody commits to it, the sweep may judge it; dropped in the middle, it has to.
-        let doubt = Doubt { blobs: self, name: Some(name.clone()), upload };
+        let doubt = Doubt { blobs: self.clone(), name: name.clone(), upload, is_there: true };
         let file = self.blocking("making a parts file", move |inner| inner.open_new(&path, how)).await?;
         self.sync_dir_of(&name).await?;
-        doubt.dispel();
-        Ok((name, file))
+        Ok((doubt, file))
     }
 
     /// Closes the parts file of an upload that has been completed (`len_bytes`: where its last part in the file
@@ -327,23 +324,32 @@ impl Drop for PartsFile {
     }
 }
 
-/// Gives a name to the sweep unless told otherwise.
-struct Doubt<'a> {
-    blobs: &'a Blobs,
-    name: Option<String>,
+/// Gives a file's name to the sweep unless told otherwise.
+#[derive(Debug)]
+pub(crate) struct Doubt {
+    blobs: Blobs,
+    name: String,
     upload: UploadId,
+    is_there: bool,
 }
 
-impl Doubt<'_> {
-    fn dispel(mut self) {
-        self.name = None;
+impl Doubt {
+    /// The file's name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Somebody committed to the file, or will see to it.
+    pub(crate) fn dispel(mut self) -> String {
+        self.is_there = false;
+        std::mem::take(&mut self.name)
     }
 }
 
-impl Drop for Doubt<'_> {
+impl Drop for Doubt {
     fn drop(&mut self) {
-        if let Some(name) = self.name.take() {
-            self.blobs.doubt(name, BlobId::Parts(self.upload));
+        if self.is_there {
+            self.blobs.doubt(std::mem::take(&mut self.name), BlobId::Parts(self.upload));
         }
     }
 }

@@ -10,10 +10,11 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use super::buffer::{Allowance, Block};
+use super::growing::Turn;
 use super::parts::SlotClaim;
 use super::stage::head_of;
 use super::{Blobs, File, Inner};
-use crate::hasher::{self, Digests, MainLane, Md5Lane, Wanted};
+use crate::hasher::Takes;
 use crate::{Error, Result};
 
 /// Bytes between two looks at the free space of a body whose size was not announced.
@@ -27,10 +28,20 @@ pub(super) struct Target {
     pub(super) offset: u64,
     /// How many bytes it may have.
     pub(super) len_max: u64,
-    /// The file is this stream's alone: cut to length and made read-only at the end.
-    pub(super) whole_file: bool,
-    /// Keeps the slot of a parts file until no write can reach it any more.
-    pub(super) claim: Option<Arc<SlotClaim>>,
+    /// What becomes of the file at its end.
+    pub(super) end: End,
+}
+
+/// What a stream's end does with the file, before the bytes are answered for.
+#[derive(Clone, Debug)]
+pub(super) enum End {
+    /// It is this stream's alone: cut to length, made read-only, synced.
+    Whole,
+    /// Synced. Keeps the slot of a parts file until no write can reach it any more.
+    Slot(Arc<SlotClaim>),
+    /// Cut behind the stream's last byte, and synced. Keeps others from the file until no write can reach it any
+    /// more.
+    Growing(#[expect(dead_code, reason = "held, not read")] Turn),
 }
 
 /// Work in order on one state, each step on the blocking pool.
@@ -78,9 +89,8 @@ impl<S> Tail<S> {
 }
 
 /// One stream on its way to a [`Target`].
-pub(super) struct Pipeline {
+pub(super) struct Pipeline<M, D> {
     blobs: Blobs,
-    wanted: Wanted,
     target: Target,
     allowance: Allowance,
     filling: Option<Block>,
@@ -88,18 +98,16 @@ pub(super) struct Pipeline {
     sent: u64,
     head: Bytes,
     failed: Arc<AtomicBool>,
-    main: Lane<MainLane>,
-    md5: Lane<Md5Lane>,
+    main: Lane<M>,
+    md5: Lane<D>,
     md5_idle: bool,
     write: Lane<Target>,
 }
 
-impl Pipeline {
-    pub(super) fn new(blobs: &Blobs, wanted: &Wanted, target: Target) -> Self {
-        let (main, md5) = hasher::lanes(wanted);
+impl<M: Takes, D: Takes> Pipeline<M, D> {
+    pub(super) fn new(blobs: &Blobs, (main, md5): (M, D), target: Target) -> Self {
         Self {
             blobs: blobs.clone(),
-            wanted: wanted.clone(),
             target: target.clone(),
             allowance: blobs.inner.buffers.allowance(),
             filling: None,
@@ -159,37 +167,42 @@ impl Pipeline {
         if !self.md5_idle {
             let hashed = Arc::clone(&block);
             self.md5.push(&self.blobs, &self.failed, "hashing", move |md5, _| {
-                md5.update(hashed.bytes());
+                md5.take(hashed.bytes());
                 Ok(())
             });
         }
         self.main.push(&self.blobs, &self.failed, "hashing", move |main, _| {
-            main.update(block.bytes());
+            main.take(block.bytes());
             Ok(())
         });
         Ok(())
     }
 
-    /// Ends the stream: the last block, the length, the sync. Digests and the first 4 KiB.
-    pub(super) async fn finish(mut self) -> Result<(Digests, Bytes)> {
+    /// Ends the stream: the last block, the length, the sync. The lanes and the first 4 KiB.
+    pub(super) async fn finish(mut self) -> Result<(M, D, Bytes)> {
         self.send().await?;
         let len = self.sent;
-        self.write.push(&self.blobs, &self.failed, "syncing a blob", move |target, _| {
-            if target.whole_file {
+        self.write.push(&self.blobs, &self.failed, "syncing a blob", move |target, _| match &target.end {
+            End::Whole => {
                 if target.file.direct_alignment().is_some() {
                     target.file.set_len(len)?;
                 }
                 target.file.set_read_only()?;
+                target.file.sync_data()
             }
-            match &target.claim {
-                Some(claim) => claim.sync(&target.file),
-                None => target.file.sync_data(),
+            End::Slot(claim) => claim.sync(&target.file),
+            End::Growing(_) => {
+                let end = target.offset + len;
+                if target.file.len_bytes()? != end {
+                    target.file.set_len(end)?;
+                }
+                target.file.sync_data()
             }
         });
         // The writes first: only when they have ended nothing reaches the file any more.
         self.write.end().await?;
         let (main, md5) = (self.main.end().await?, self.md5.end().await?);
-        Ok((hasher::finish(&self.wanted, main, md5), self.head))
+        Ok((main, md5, self.head))
     }
 
     async fn why_failed(&mut self) -> Error {

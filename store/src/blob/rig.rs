@@ -10,7 +10,7 @@ use coffre_kv::{Commit, Error as KvError, Kv};
 use futures_util::{StreamExt, TryStreamExt};
 use tempfile::TempDir;
 
-use super::{BlobOptions, Blobs, StagedPart, Wants};
+use super::{BlobOptions, Blobs, Slot, StagedPart, Wants};
 use crate::epoch::Epoch;
 use crate::object::{BlobId, Extent};
 use crate::put::Claims;
@@ -21,6 +21,9 @@ use crate::{BodyError, ByteStream, Result, UploadId};
 
 pub(crate) const OPTIONS: BlobOptions =
     BlobOptions { inline_max: 128 * 1024, direct_io: true, reserve_bytes: 0 };
+
+/// What S3's first parts say.
+pub(crate) const FIRST: Slot = Slot::AtLeast(crate::multipart::PART_BYTES_MIN);
 
 /// Blobs in a folder of their own, rows in memory.
 pub(crate) struct Rig {

@@ -13,7 +13,7 @@ use coffre_disk::Open;
 use futures_util::StreamExt;
 
 use super::buffer::{ALIGNMENT, BLOCK_BYTES, Block};
-use super::pipeline::{Pipeline, Target};
+use super::pipeline::{End, Pipeline, Target};
 use super::place::{Place, stem};
 use super::{Blobs, DIRECT_BYTES_MIN, File, Inner};
 use crate::digest::{Checksum, Sha256};
@@ -277,14 +277,14 @@ impl Blobs {
                 Ok((inner.open_new(&inner.staging().join(held.staging_name()), how)?, held))
             })
             .await?;
-        let target = Target { file, offset: 0, len_max: u64::MAX, whole_file: true, claim: None };
-        let mut pipeline = Pipeline::new(self, wanted, target);
+        let target = Target { file, offset: 0, len_max: u64::MAX, end: End::Whole };
+        let mut pipeline = Pipeline::new(self, hasher::lanes(wanted), target);
         pipeline.take(&gathered).await?;
         while let Some(bytes) = body.next().await? {
             pipeline.take(&bytes).await?;
         }
-        let (digests, head) = pipeline.finish().await?;
-        Ok((digests, head, held.into_content()))
+        let (main, md5, head) = pipeline.finish().await?;
+        Ok((hasher::finish(wanted, main, md5), head, held.into_content()))
     }
 
     /// Gives staged bytes their own name among the blobs, durably. Inline ones have no file; their bytes go with the

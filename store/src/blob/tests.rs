@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream};
 
-use super::rig::{OPTIONS, Rig, body, bytes, collect, seed, whole};
-use super::{BlobOptions, Blobs, PartContent, Place, Wants, parse_name, slice};
+use super::rig::{FIRST, OPTIONS, Rig, body, bytes, collect, seed, whole};
+use super::{BlobOptions, Blobs, PartContent, Place, Slot, Wants, parse_name, slice};
 use crate::digest::{Algorithm, Checksum, ChecksumKind};
 use crate::hasher::{self, Wanted};
 use crate::object::{BlobId, Extent};
@@ -232,7 +232,7 @@ async fn parts_share_a_file_in_any_order() {
         let mut extents = Vec::new();
         for (number, range) in [(2, slot..2 * slot), (3, 2 * slot..data.len()), (1, 0..slot)] {
             let piece = data.slice(range);
-            let known = (number != 2).then_some(slot as u64);
+            let known = if number == 2 { FIRST } else { Slot::Is(slot as u64) };
             let part = rig
                 .blobs
                 .take_in_part(
@@ -275,7 +275,7 @@ async fn a_part_that_comes_again_does_not_touch_the_first() {
     let slot = 5 * MIB;
     let (first, second) = (bytes(1, slot), bytes(2, slot));
     let take = |data: &Bytes, claims: Claims| {
-        rig.blobs.take_in_part(upload, part(1), None, body(data, 99_999), Some(data.len() as u64), claims)
+        rig.blobs.take_in_part(upload, part(1), FIRST, body(data, 99_999), Some(data.len() as u64), claims)
     };
     // One that fails gives its slot back.
     let failed = take(&second, Claims { md5: Some([0; 16]), ..Claims::default() }).await;
@@ -294,19 +294,19 @@ async fn a_part_that_comes_again_does_not_touch_the_first() {
     let long = rig.blobs.take_in_part(
         upload,
         part(2),
-        None,
+        FIRST,
         body(&long, MIB),
         Some(long.len() as u64),
         Claims::default(),
     );
     assert!(long.await.unwrap().slot().is_none());
-    let unknown = rig.blobs.take_in_part(upload, part(3), None, body(&first, MIB), None, Claims::default());
+    let unknown = rig.blobs.take_in_part(upload, part(3), FIRST, body(&first, MIB), None, Claims::default());
     assert!(unknown.await.unwrap().slot().is_none());
     rig.blobs.forget_parts(upload, None);
     let late = rig.blobs.take_in_part(
         upload,
         part(4),
-        Some(slot as u64),
+        Slot::Is(slot as u64),
         body(&first, MIB),
         Some(slot as u64),
         Claims::default(),
@@ -321,7 +321,7 @@ async fn a_parts_file_that_nobody_committed_to_goes() {
     let size = Some(data.len() as u64);
     let part = rig
         .blobs
-        .take_in_part(upload, part(1), None, body(&data, MIB), size, Claims::default())
+        .take_in_part(upload, part(1), FIRST, body(&data, MIB), size, Claims::default())
         .await
         .unwrap();
     rig.blobs.forget_parts(upload, None);

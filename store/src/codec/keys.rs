@@ -8,8 +8,9 @@
 //! | 21 | version | bucket id, escaped object key, `00 00`, `!sequence` (be64) | what is not current: older versions, and delete markers (a current one too: then there is no head row); newest first within a key |
 //! | 22 | upload | bucket id, escaped object key, `00 00`, upload id | S3 lists uploads by key, then age (ids sort by time); a bucket's are one prefix |
 //! | 23 | part | upload id, part number (be16) | an upload's parts are one prefix, ascending |
-//! | 24 | tus | upload id | resumable uploads |
+//! | 24 | tus | upload id | resumable uploads: whoever goes on with one knows its id and nothing else |
 //! | 25 | gone | bucket id, raw object key | the sequence of a delete marker that is current: what says that a key without a head has not changed |
+//! | 26 | tus due | time (be64), upload id | resumable uploads in the order in which they may expire |
 //! | 30 | blob | kind, id, then `refs.rs` | the row, its inline bytes and its further owners side by side |
 //! | 31 | manifest | manifest id, page (be32) | pages of 1,000 extents |
 //! | 32 | manifest owner | manifest id, owner | who shares a manifest; apart from the pages so that "nobody" is one empty prefix |
@@ -47,8 +48,9 @@ pub(crate) const UPLOAD: u8 = 0x22;
 /// Table `part`.
 pub(crate) const PART: u8 = 0x23;
 /// Table `tus`.
-#[expect(dead_code, reason = "the rows of resumable uploads come with their door; the byte is taken now")]
 pub(crate) const TUS: u8 = 0x24;
+/// Table `tus due`.
+pub(crate) const TUS_DUE: u8 = 0x26;
 /// Table `gone`.
 pub(crate) const GONE: u8 = 0x25;
 /// Table `blob`.
@@ -250,6 +252,11 @@ pub(crate) fn part(upload: UploadId, number: PartNumber) -> Bytes {
 /// Rows of an upload's parts.
 pub(crate) fn parts(upload: UploadId) -> Bytes {
     Key::of(PART).raw(&upload.0).done()
+}
+
+/// Row of a resumable upload.
+pub(crate) fn tus(upload: UploadId) -> Bytes {
+    Key::of(TUS).raw(&upload.0).done()
 }
 
 /// Row of a blob: what `refs.rs` appends to stands behind it. Kinds differ in length, and no key is a prefix of

@@ -120,6 +120,22 @@ pub(super) enum Op {
         bytes: Filled,
         is_aborted: bool,
     },
+    /// A resumable upload: filled request by request, and at its end.
+    Resume {
+        at: Spot,
+        pieces: Vec<Filled>,
+    },
+    /// The same but for its last byte; or given up.
+    Leave {
+        at: Spot,
+        pieces: Vec<Filled>,
+        is_given_up: bool,
+    },
+    /// Resumable pieces, composed.
+    Compose {
+        at: Spot,
+        pieces: Vec<Filled>,
+    },
     /// Opened, or made, written over at an offset, and committed.
     Edit {
         at: Spot,
@@ -136,6 +152,15 @@ pub(super) enum Op {
     Extend {
         at: Spot,
         bytes: Filled,
+    },
+    /// Deleted by filing's number, where it has one.
+    DeleteFile {
+        at: Spot,
+    },
+    /// Given another name by filing's number: the same bytes.
+    Label {
+        at: Spot,
+        value: String,
     },
     Sweep,
     Crash,
@@ -156,7 +181,16 @@ impl Op {
         });
         let bytes =
             Filled { byte: u8::try_from(random.below(2)).unwrap(), len: SIZES[random.index(SIZES.len())] };
-        match random.below(124) {
+        let pieces = |random: &mut Random| {
+            let one = |random: &mut Random| Filled {
+                byte: u8::try_from(random.below(2)).unwrap(),
+                len: SIZES[random.index(SIZES.len())],
+            };
+            (0..=random.below(3)).map(|_| one(random)).collect::<Vec<_>>()
+        };
+        // resumable uploads are for the built-in buckets
+        let filed = (1, at.1);
+        match random.below(142) {
             0..30 => Self::Put { at, bytes, is_new_only: random.chance(15) },
             30..38 => Self::Delete { at },
             38..42 => {
@@ -188,6 +222,11 @@ impl Op {
                 Self::Upload { at, parts: large.into_iter().chain([bytes]).collect() }
             }
             108..112 => Self::Begin { at, bytes, is_aborted: random.chance(30) },
+            112..118 => Self::Resume { at: filed, pieces: pieces(random) },
+            118..121 => Self::Leave { at: filed, pieces: pieces(random), is_given_up: random.chance(30) },
+            121..124 => Self::Compose { at: filed, pieces: pieces(random) },
+            124..127 => Self::DeleteFile { at: (1, at.1) },
+            127..130 => Self::Label { at: (1, at.1), value: random.below(3).to_string() },
             _ => {
                 let offset = [0, 2, 64, 5_000][random.index(4)];
                 if random.chance(50) {
@@ -271,7 +310,9 @@ impl Naive {
             Op::SetVersioning { bucket, versioning } => {
                 self.versioning.insert(*bucket, *versioning);
             }
-            Op::Upload { at, parts } => {
+            Op::Upload { at, parts }
+            | Op::Resume { at, pieces: parts }
+            | Op::Compose { at, pieces: parts } => {
                 self.put(
                     *at,
                     Content { bytes: parts.iter().flat_map(|part| part.bytes()).collect(), tags: Vec::new() },
@@ -283,7 +324,13 @@ impl Naive {
                 self.extend(*at, *bytes);
             }
             Op::Extend { at, bytes } => self.extend(*at, *bytes),
-            Op::Begin { .. } | Op::Sweep | Op::Crash => {}
+            Op::DeleteFile { at } => {
+                // the last key of the bucket is outside the scheme
+                if at.1 < 3 && self.current(*at).is_some() {
+                    self.delete(*at);
+                }
+            }
+            Op::Label { .. } | Op::Begin { .. } | Op::Leave { .. } | Op::Sweep | Op::Crash => {}
         }
         self.histories.retain(|_, history| !history.is_empty());
     }

@@ -20,6 +20,7 @@ use crate::condition::{Conditions, ETagCondition};
 use crate::copy::CopyObject;
 use crate::delete::{DeleteObject, DeleteOne};
 use crate::file::{Access, Expect, OpenFile};
+use crate::filing::FileChange;
 use crate::get::GetObject;
 use crate::multipart::{CompletePart, CompleteUpload, CreateUpload, PutPart};
 use crate::name::{PartNumber, UploadId};
@@ -28,6 +29,7 @@ use crate::object::{
 };
 use crate::put::{Claims, PutObject};
 use crate::rename::Replace;
+use crate::resumable::{Append, Concatenate, CreateResumable};
 use crate::{
     Action, Ask, Authority, Clock, Cx, Decision, Error, Growth, Ids, Options, QuotaGate, Result, Store,
     VersionId, VersionRef, Wait, usage,
@@ -37,6 +39,8 @@ use crate::{
 const INLINE_MAX: u64 = 64;
 /// What each owner may store in these tests.
 pub(super) const QUOTA_BYTES: i64 = 20_000;
+/// How long a resumable upload of these tests lives: some expire while sweeps move the clock.
+const LIVES_MS: u64 = 3_000;
 /// Grace of these tests.
 const GRACE_MS: u64 = 1_000;
 
@@ -330,16 +334,64 @@ pub(super) async fn perform(store: &Store, op: &Op) -> Result<()> {
             let (upload, _) = begin(store, at, vec![bytes]).await?;
             if is_aborted { store.abort_upload(cx, place(at), upload).await } else { Ok(()) }
         }
+        Op::Resume { at, pieces } => resume(store, at, &pieces, 0, false).await.map(drop),
+        Op::Leave { at, pieces, is_given_up } => {
+            let upload = resume(store, at, &pieces, 1, false).await?;
+            if is_given_up { store.terminate_resumable(cx, upload).await } else { Ok(()) }
+        }
+        Op::Compose { at, pieces } => compose(store, at, pieces).await,
         Op::Edit { at, offset, bytes } => edit(store, at, offset, bytes).await.map(drop),
         Op::EditTwice { at, offset, bytes } => {
             let file = edit(store, at, offset, bytes).await?;
-            if bytes.len > 0 {
-                file.append(&bytes.bytes(), 2).await?;
-                file.commit(cx, &place(at), Expect::Unchanged, Wait::Durable).await?;
+            if bytes.len == 0 {
+                return Ok(());
             }
-            Ok(())
+            file.append(&bytes.bytes(), 2).await?;
+            file.commit(cx, &place(at), Expect::Unchanged, Wait::Durable).await.map(drop)
         }
+        Op::DeleteFile { at } => match serial(store, at).await? {
+            Some(serial) => store.delete_file(cx, serial).await.map(drop),
+            None => Ok(()),
+        },
+        Op::Label { at, value } => match serial(store, at).await? {
+            Some(serial) => {
+                let change = FileChange { label: Some(value), ..FileChange::default() };
+                store.change_file(cx, serial, &change).await.map(drop)
+            }
+            None => Ok(()),
+        },
         Op::Extend { .. } | Op::Sweep | Op::Crash => Ok(()),
+    }
+}
+
+/// Composes an object of pieces.
+async fn compose(store: &Store, at: Spot, pieces: Vec<Filled>) -> Result<()> {
+    let mut partials = Vec::new();
+    for piece in pieces {
+        partials.push(resume(store, at, &[piece], 0, true).await?);
+    }
+    let concatenate = Concatenate {
+        at: place(at),
+        attributes: Attributes::default(),
+        said: String::new(),
+        partials,
+        length_max: u64::MAX,
+        lives_ms: LIVES_MS,
+    };
+    store.concatenate(&cx(), concatenate).await.map(drop)
+}
+
+/// The number of the file at a key; `None`: it is none of filing's. (One that has left the scheme keeps its number.)
+async fn serial(store: &Store, at: Spot) -> Result<Option<u64>> {
+    let at = place(at);
+    if crate::scheme::Place::parse(crate::object::BuiltIn::Filing, &at.key).is_none() {
+        return Ok(None);
+    }
+    let get = GetObject { at, version: None, conditions: Conditions::default(), range: None };
+    match store.head(&cx(), get).await {
+        Ok(found) => Ok(found.version.ids.filing),
+        Err(Error::NotFound(_)) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -353,6 +405,41 @@ async fn edit(store: &Store, at: Spot, offset: usize, bytes: Filled) -> Result<O
     file.write(offset as u64, &bytes.bytes(), 1).await?;
     file.commit(cx, &at, Expect::Unchanged, Wait::Ordered).await?;
     Ok(file)
+}
+
+/// A resumable upload of these pieces, a request each; `lacks` bytes are announced beyond them.
+async fn resume(
+    store: &Store,
+    at: Spot,
+    pieces: &[Filled],
+    lacks: u64,
+    is_partial: bool,
+) -> Result<UploadId> {
+    let cx = &cx();
+    let length = pieces.iter().map(|piece| piece.len as u64).sum::<u64>() + lacks;
+    let create = CreateResumable {
+        at: place(at),
+        attributes: Attributes::default(),
+        said: String::new(),
+        length_bytes: Some(length),
+        is_partial,
+        lives_ms: LIVES_MS,
+    };
+    let upload = store.create_resumable(cx, create).await?.id;
+    let mut offset_bytes = 0;
+    for bytes in pieces.iter().copied() {
+        let append = Append {
+            upload,
+            offset_bytes,
+            length_bytes: None,
+            length_max: u64::MAX,
+            body: Box::pin(futures_util::stream::once(async move { Ok(bytes.bytes()) })),
+            size_bytes: None,
+            claims: Claims::default(),
+        };
+        offset_bytes = store.append_resumable(cx, append).await?.offset_bytes;
+    }
+    Ok(upload)
 }
 
 /// Begins an upload and stores its parts.

@@ -8,15 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use coffre_kv::{Check, KvExt, Scan, Write};
 
-use super::compose::{Composed, compose, etag_of};
-use super::part::{count, signed};
+use super::compose::{Composed, Rule, compose, etag_of};
+use super::part::signed;
 use super::record::{PartRecord, UploadRecord, parse_part, part_commits, parts_from};
-use super::{CompleteUpload, CreateUpload, Upload, UploadChecksum};
+use super::{CompletePart, CompleteUpload, CreateUpload, Upload, UploadChecksum};
 use crate::codec::keys;
 use crate::codec::object::encode_page;
 use crate::commit::{RESTARTS_MAX, Turn, note, organisation_at};
 use crate::condition::Conditions;
-use crate::digest::Algorithm;
+use crate::digest::{Algorithm, ETag, Sha256};
 use crate::error::{Error, Missing, Result};
 use crate::hasher::Wanted;
 use crate::incoming::{Extend, Incoming};
@@ -43,6 +43,18 @@ struct Gathered {
     /// Commits of parts when they were read.
     commits: i64,
     parts: BTreeMap<PartNumber, PartRecord>,
+}
+
+impl Gathered {
+    /// The parts up to this number, as who completes names them.
+    fn named(&self, total: u16) -> Vec<CompletePart> {
+        let parts = self.parts.iter().take_while(|(number, _)| number.get() <= total);
+        let named = |(number, part): (&PartNumber, &PartRecord)| {
+            let etag = ETag::of_md5(part.md5);
+            CompletePart { number: *number, etag, checksum: None }
+        };
+        parts.map(named).collect()
+    }
 }
 
 impl Store {
@@ -87,14 +99,28 @@ impl Store {
     /// # Errors
     /// `NotFound(Upload)`, `BadParts`, `ChecksumMismatch`, `Precondition`, as [`Store::put`].
     pub async fn complete_upload(&self, cx: &Cx, complete: CompleteUpload) -> Result<Stored> {
-        let (at, id) = (&complete.at, complete.upload);
+        self.complete_by(cx, complete, Rule::Parts).await
+    }
+
+    /// The same by other rules than S3's.
+    pub(super) async fn complete_by(
+        &self,
+        cx: &Cx,
+        mut complete: CompleteUpload,
+        rule: Rule,
+    ) -> Result<Stored> {
+        let (at, id) = (complete.at.clone(), complete.upload);
+        let at = &at;
         for _ in 0..RESTARTS_MAX {
             let key = Some(at.key.as_str());
             let bucket = self.allowed_bucket(cx, &at.bucket, Action::PutObject, key, None).await?.value;
             let Some(gathered) = self.gather(cx, Action::PutObject, &bucket, at, id).await? else {
-                return self.completed(cx, &complete).await;
+                return self.completed(cx, &complete, rule).await;
             };
-            match self.try_complete(cx, &complete, &bucket, gathered).await {
+            if let Rule::Chunks { total } = rule {
+                complete.parts = gathered.named(total);
+            }
+            match self.try_complete(cx, &complete, &bucket, gathered, rule).await {
                 // parts came meanwhile, another completion was faster, or the bucket has changed
                 Err(Error::Busy) => {}
                 other => return other,
@@ -109,13 +135,21 @@ impl Store {
         complete: &CompleteUpload,
         bucket: &Bucket,
         gathered: Gathered,
+        rule: Rule,
     ) -> Result<Stored> {
         let (at, id) = (&complete.at, complete.upload);
-        let (gathered, mut composed) = composed(gathered, complete.clone()).await?;
+        let (gathered, mut composed) = composed(gathered, complete.clone(), rule).await?;
         let upload = &gathered.upload.value;
         let has_tags = !upload.attributes.tags.is_empty();
         let admitted = self.admit(cx, at, &complete.conditions, has_tags).await?;
-        let sha256 = self.digest_composed(bucket, &composed).await?;
+        let sha256 = match rule {
+            Rule::Parts => self.digest_extents(bucket, &composed.extents, composed.size_bytes).await?,
+            Rule::Chunks { .. } => {
+                let sha256 = self.hash_extents(&composed.extents).await?;
+                composed.etag = ETag::of_sha256(&sha256);
+                Digest::Known(sha256)
+            }
+        };
         let size_bytes = composed.size_bytes;
         let place = match sha256 {
             Digest::Known(sha256) if size_bytes > 0 => {
@@ -148,7 +182,7 @@ impl Store {
                 place.plan(plan, size_bytes);
             }
             let bytes: u64 = gathered.parts.values().map(|part| part.size_bytes).sum();
-            count(plan, bucket, upload, -signed(bytes));
+            plan.count_unfinished(upload.initiator, upload.organisation, -signed(bytes));
         };
         let incoming = Incoming {
             at,
@@ -166,29 +200,37 @@ impl Store {
     }
 
     /// The answer to completing again: the version, while it is current and the parts named are its parts.
-    async fn completed(&self, cx: &Cx, complete: &CompleteUpload) -> Result<Stored> {
+    async fn completed(&self, cx: &Cx, complete: &CompleteUpload, rule: Rule) -> Result<Stored> {
         let CompleteUpload { at, upload, parts, .. } = complete;
         let bucket = self.find_bucket(&at.bucket).await?.value;
         let missing = || Error::NotFound(Missing::Upload(*upload));
         let head = self.find_head(&bucket, &at.key).await?.map(|head| head.value);
         let version = head.filter(|head| head.id == VersionId(upload.0)).ok_or_else(missing)?;
         self.ask(cx, Action::PutObject, &bucket, Some(&at.key), Some(&version))?;
-        if etag_of(parts)? != version.etag {
+        if rule == Rule::Parts && etag_of(parts)? != version.etag {
             return Err(missing());
         }
         Ok(Stored { version, versioning: bucket.versioning })
     }
 
     /// The SHA-256 of what is composed, where it is wanted before the answer.
-    async fn digest_composed(&self, bucket: &Bucket, composed: &Composed) -> Result<Digest> {
+    pub(crate) async fn digest_extents(
+        &self,
+        bucket: &Bucket,
+        extents: &[Extent],
+        size_bytes: u64,
+    ) -> Result<Digest> {
         let is_shown = matches!(bucket.place, Some(BuiltIn::Filing | BuiltIn::Media));
-        let is_hashed_now = is_shown && composed.size_bytes <= HASHED_BYTES_MAX;
-        if !is_hashed_now && composed.size_bytes > 0 {
+        let is_hashed_now = is_shown && size_bytes <= HASHED_BYTES_MAX;
+        if !is_hashed_now && size_bytes > 0 {
             return Ok(Digest::Pending);
         }
-        let body = self.inner.blobs.read(self.inner.kv(), composed.extents.clone()).await?;
-        let digests = hash_stream(body.ok_or(Error::Busy)?, &Wanted::default()).await?;
-        Ok(Digest::Known(digests.sha256))
+        self.hash_extents(extents).await.map(Digest::Known)
+    }
+
+    async fn hash_extents(&self, extents: &[Extent]) -> Result<Sha256> {
+        let body = self.inner.blobs.read(self.inner.kv(), extents.to_vec()).await?;
+        Ok(hash_stream(body.ok_or(Error::Busy)?, &Wanted::default()).await?.sha256)
     }
 
     /// Forgets an upload and its parts; their bytes go with the next sweeps.
@@ -245,9 +287,9 @@ impl Store {
 }
 
 /// Composes off the async threads: combining the CRCs of 10,000 parts takes a second.
-async fn composed(gathered: Gathered, complete: CompleteUpload) -> Result<(Gathered, Composed)> {
+async fn composed(gathered: Gathered, complete: CompleteUpload, rule: Rule) -> Result<(Gathered, Composed)> {
     let work = move || {
-        let composed = compose(&gathered.upload.value, &gathered.parts, &complete)?;
+        let composed = compose(&gathered.upload.value, &gathered.parts, &complete, rule)?;
         Ok((gathered, composed))
     };
     let doing = "composing an upload";
@@ -258,12 +300,7 @@ async fn composed(gathered: Gathered, complete: CompleteUpload) -> Result<(Gathe
 /// The record of the completed version.
 fn version_of(id: UploadId, upload: &UploadRecord, composed: Composed, sha256: Digest) -> Version {
     let Composed { etag, size_bytes, crc64nvme, checksum, sniffed_type, extents, parts } = composed;
-    let manifest = if extents.len() <= EXTENTS_INLINE_MAX {
-        Manifest::Inline(extents)
-    } else {
-        let pages = u32::try_from(extents.len().div_ceil(PAGE_EXTENTS)).unwrap_or(u32::MAX);
-        Manifest::Paged { id, pages }
-    };
+    let manifest = manifest_of(id, &extents);
     Version {
         id: VersionId(id.0),
         is_null: false,
@@ -284,6 +321,16 @@ fn version_of(id: UploadId, upload: &UploadRecord, composed: Composed, sha256: D
         manifest,
         parts: Some(parts),
         unknown: Vec::new(),
+    }
+}
+
+/// The manifest of these extents: in the record, or in pages that [`page_writes`] writes.
+pub(crate) fn manifest_of(id: UploadId, extents: &[Extent]) -> Manifest {
+    if extents.len() <= EXTENTS_INLINE_MAX {
+        Manifest::Inline(extents.to_vec())
+    } else {
+        let pages = u32::try_from(extents.len().div_ceil(PAGE_EXTENTS)).unwrap_or(u32::MAX);
+        Manifest::Paged { id, pages }
     }
 }
 
@@ -330,7 +377,7 @@ fn plan_abort(plan: &mut Plan, bucket: &Bucket, at: &At, id: UploadId, gathered:
         plan.writes.push(Write::Delete(keys::part(id, *number)));
         bytes += part.size_bytes;
     }
-    count(plan, bucket, &upload.value, -signed(bytes));
+    plan.count_unfinished(upload.value.initiator, upload.value.organisation, -signed(bytes));
     if is_last {
         plan.writes.push(Write::Delete(upload_row));
         plan.writes.push(Write::Delete(part_commits(id)));

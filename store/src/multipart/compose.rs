@@ -26,6 +26,25 @@ pub(crate) struct Composed {
     pub(crate) parts: PartSizes,
 }
 
+/// By whose rules an upload is completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// S3's.
+    Parts,
+    /// Chunks: of any size, numbered 1 to `total`, all of them; what they make is known by its content (contract D40).
+    Chunks { total: u16 },
+}
+
+impl Rule {
+    /// Smallest part but the last, bytes.
+    fn part_bytes_min(self) -> u64 {
+        match self {
+            Self::Parts => PART_BYTES_MIN,
+            Self::Chunks { .. } => 0,
+        }
+    }
+}
+
 /// Composes the parts a completion names out of those that are in.
 ///
 /// # Errors
@@ -34,9 +53,10 @@ pub(crate) fn compose(
     upload: &UploadRecord,
     stored: &BTreeMap<PartNumber, PartRecord>,
     request: &CompleteUpload,
+    rule: Rule,
 ) -> Result<Composed> {
     let etag = etag_of(&request.parts)?;
-    let parts = chosen(stored, &request.parts)?;
+    let parts = chosen(stored, &request.parts, rule)?;
     let size_bytes: u64 = parts.iter().map(|(_, part)| part.size_bytes).sum();
     if request.size_bytes.is_some_and(|claimed| claimed != size_bytes) {
         return Err(Error::Invalid { what: "object size" });
@@ -80,6 +100,7 @@ pub(crate) fn etag_of(parts: &[CompletePart]) -> Result<ETag> {
 fn chosen<'a>(
     stored: &'a BTreeMap<PartNumber, PartRecord>,
     named: &[CompletePart],
+    rule: Rule,
 ) -> Result<Vec<(PartNumber, &'a PartRecord)>> {
     let mut parts = Vec::with_capacity(named.len());
     for name in named {
@@ -94,7 +115,7 @@ fn chosen<'a>(
         parts.push((name.number, part));
     }
     let all_but_last = parts.split_last().map(|(_, rest)| rest).unwrap_or_default();
-    if all_but_last.iter().any(|(_, part)| part.size_bytes < PART_BYTES_MIN) {
+    if all_but_last.iter().any(|(_, part)| part.size_bytes < rule.part_bytes_min()) {
         return Err(Error::BadParts(BadParts::TooSmall));
     }
     Ok(parts)
@@ -256,7 +277,7 @@ mod tests {
     #[test]
     fn equal_parts_are_one_extent() {
         let parts = [part(1, MIN, None, true), part(2, MIN, None, true), part(3, 7, None, true)];
-        let composed = compose(&record(None), &stored(&parts), &request(&parts)).unwrap();
+        let composed = compose(&record(None), &stored(&parts), &request(&parts), Rule::Parts).unwrap();
         let whole = [bytes(1, MIN), bytes(2, MIN), bytes(3, 7)].concat();
         let digests = digest(&Wanted { md5: false, algorithms: vec![] }, &whole);
         assert_eq!(composed.extents, [Extent { blob: BlobId::Parts(UPLOAD), offset: 0, len: 2 * MIN + 7 }]);
@@ -270,7 +291,7 @@ mod tests {
     #[test]
     fn other_parts_are_listed() {
         let parts = [part(2, MIN, None, true), part(5, MIN + 1, None, false), part(9, 0, None, false)];
-        let composed = compose(&record(None), &stored(&parts), &request(&parts)).unwrap();
+        let composed = compose(&record(None), &stored(&parts), &request(&parts), Rule::Parts).unwrap();
         assert_eq!(composed.extents.len(), 2);
         let sizes = vec![(number(2), MIN), (number(5), MIN + 1), (number(9), 0)];
         assert_eq!(composed.parts, PartSizes::Listed(sizes));
@@ -293,7 +314,7 @@ mod tests {
             (vec![small.clone(), part(4, MIN, None, true)], Some(BadParts::Missing)),
         ];
         for (named, expected) in table {
-            let got = match compose(&record(None), &stored(&all), &request(&named)) {
+            let got = match compose(&record(None), &stored(&all), &request(&named), Rule::Parts) {
                 Ok(_) => None,
                 Err(Error::BadParts(bad)) => Some(bad),
                 Err(other) => panic!("{other}"),
@@ -302,7 +323,7 @@ mod tests {
             assert_eq!(got, expected, "{numbers:?}");
         }
         let too_small = [part(1, MIN - 1, None, true), two];
-        let got = compose(&record(None), &stored(&too_small), &request(&too_small));
+        let got = compose(&record(None), &stored(&too_small), &request(&too_small), Rule::Parts);
         assert!(matches!(got, Err(Error::BadParts(BadParts::TooSmall))));
     }
 
@@ -318,7 +339,7 @@ mod tests {
             let record = record(Some((algorithm, kind)));
             let run = |claim: Option<Checksum>, size_bytes: Option<u64>| {
                 let request = CompleteUpload { claim, size_bytes, ..request(&parts) };
-                compose(&record, &stored(&parts), &request)
+                compose(&record, &stored(&parts), &request, Rule::Parts)
             };
             let checksum = run(None, Some(whole.len() as u64)).unwrap().checksum.unwrap();
             if kind == FullObject {
@@ -344,7 +365,7 @@ mod tests {
             checksum.value = vec![0; 4];
         }
         let record = record(Some((Algorithm::Crc32, UploadChecksum::FullObject)));
-        let got = compose(&record, &stored(&parts), &request);
+        let got = compose(&record, &stored(&parts), &request, Rule::Parts);
         assert!(matches!(got, Err(Error::BadParts(BadParts::Missing))));
     }
 

@@ -7,9 +7,10 @@ use std::ops::Range;
 
 use coffre_kv::{Check, Write};
 
+use super::compose::Rule;
 use super::record::{PartRecord, UploadRecord, part_commits, part_owner};
-use super::{CopyPart, PART_BYTES_MAX, Part, PutPart};
-use crate::blob::{PartContent, StagedPart};
+use super::{CopyPart, PART_BYTES_MAX, PART_BYTES_MIN, Part, PutPart};
+use crate::blob::{PartContent, Slot, StagedPart};
 use crate::codec::keys;
 use crate::commit::{Committed, RESTARTS_MAX, Turn, note};
 use crate::condition::{RangeRequest, resolve_range};
@@ -24,7 +25,7 @@ use crate::put::Claims;
 use crate::refs::NewBlob;
 use crate::sniff::sniff;
 use crate::watch::Note;
-use crate::{Action, ByteStream, Cx, ObjectKey, PartNumber, Store, UploadId, VersionRef, usage};
+use crate::{Action, ByteStream, Cx, ObjectKey, PartNumber, Store, UploadId, VersionRef};
 
 /// Most extents of one part: its row is one value. A range that lies in more pieces is copied into one blob, which is
 /// also what readers of the object are better served with.
@@ -45,6 +46,11 @@ impl Store {
     /// # Errors
     /// `NotFound(Upload)`, and as [`Store::put`].
     pub async fn put_part(&self, cx: &Cx, part: PutPart) -> Result<Part> {
+        self.put_part_by(cx, part, Rule::Parts).await
+    }
+
+    /// The same by other rules than S3's.
+    pub(super) async fn put_part_by(&self, cx: &Cx, part: PutPart, rule: Rule) -> Result<Part> {
         let PutPart { at, upload, number, body, size_bytes, mut claims } = part;
         let key = Some(at.key.as_str());
         let bucket = self.allowed_bucket(cx, &at.bucket, Action::PutObject, key, None).await?.value;
@@ -57,7 +63,7 @@ impl Store {
             claims.compute.push(algorithm);
         }
         let note = note(cx, "UploadPart", &at);
-        let staged = self.take_in_part(&record, upload, number, body, size_bytes, claims).await?;
+        let staged = self.take_in_part(&record, (upload, number), body, size_bytes, claims, rule).await?;
         let modified_ms = self.now_ms();
         let new = new_part(&record, &staged, &at.key, modified_ms);
         match self.commit_part(&at, upload, number, &new, &note).await {
@@ -82,14 +88,20 @@ impl Store {
     async fn take_in_part(
         &self,
         record: &UploadRecord,
-        upload: UploadId,
-        number: PartNumber,
+        (upload, number): (UploadId, PartNumber),
         body: ByteStream,
         size_bytes: Option<u64>,
         claims: Claims,
+        rule: Rule,
     ) -> Result<StagedPart> {
         let blobs = &self.inner.blobs;
-        let staged = blobs.take_in_part(upload, number, record.slot, body, size_bytes, claims).await?;
+        let slot = match (record.slot, rule) {
+            (Some(slot), _) => Slot::Is(slot),
+            (None, Rule::Parts) => Slot::AtLeast(PART_BYTES_MIN),
+            // what is shorter stands in the rows
+            (None, Rule::Chunks { .. }) => Slot::AtLeast(blobs.inline_max() + 1),
+        };
+        let staged = blobs.take_in_part(upload, number, slot, body, size_bytes, claims).await?;
         if let Err(error) = check_part_size(staged.size_bytes) {
             staged.settle(false);
             return Err(error);
@@ -298,15 +310,8 @@ fn plan_part(
     plan.writes.push(Write::Put(row, new.record.encode()));
     plan.writes.push(Write::Add(part_commits(id), 1));
     let before = old.map_or(0, |old| old.value.size_bytes);
-    count(plan, bucket, &upload.value, signed(new.record.size_bytes) - signed(before));
-}
-
-/// Counts bytes of an upload that is not complete.
-pub(super) fn count(plan: &mut Plan, bucket: &Bucket, upload: &UploadRecord, bytes: i64) {
-    for (counter, n) in usage::unfinished(bucket, upload.initiator, upload.organisation, bytes) {
-        plan.count(counter, n);
-    }
-    plan.grow(upload.initiator, upload.organisation, bytes);
+    let bytes = signed(new.record.size_bytes) - signed(before);
+    plan.count_unfinished(upload.value.initiator, upload.value.organisation, bytes);
 }
 
 pub(super) fn signed(bytes: u64) -> i64 {

@@ -19,6 +19,8 @@ pub(crate) struct Unfinished {
     pub(crate) references: BTreeSet<(BlobId, Owner)>,
     /// Counters and what they should hold of unfinished bytes.
     pub(crate) usage: BTreeMap<Bytes, i64>,
+    /// When resumable uploads are to be looked at: rows of the table `tus due`.
+    pub(crate) due: BTreeSet<Bytes>,
     /// Rows that belong to nothing or cannot be read, in a sentence each.
     pub(crate) faults: Vec<String>,
 }

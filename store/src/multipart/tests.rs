@@ -8,6 +8,7 @@ use std::sync::Arc;
 use coffre_kv::{Commit, Write};
 use futures_util::future::join_all;
 
+use super::chunk::{Chunked, PutChunk};
 use super::*;
 use crate::codec::keys;
 use crate::digest::{ChecksumKind, Sha256};
@@ -574,4 +575,48 @@ async fn check_tells_what_is_wrong_with_an_upload() {
         found.contains(&"record") && found.contains(&"reference") && found.contains(&"usage"),
         "{found:?}"
     );
+}
+
+async fn put_chunk(
+    o: &Opened,
+    at: &At,
+    upload: UploadId,
+    n: i64,
+    total: u16,
+    bytes: &[u8],
+) -> Result<Chunked> {
+    let size_bytes = Some(bytes.len() as u64);
+    let (number, body, claims) = (number(n), body(bytes), Claims::default());
+    let part = PutPart { at: at.clone(), upload, number, body, size_bytes, claims };
+    o.store.put_chunk(&o.cx, PutChunk { part, total }).await
+}
+
+/// Chunks as a company's client sends them: 5,000,000 bytes, five at a time, one again.
+#[tokio::test]
+async fn chunks_in_any_order_become_one_file_with_the_last() {
+    let (o, at) = (Opened::new().await, at("companies", "a/b/c"));
+    let contents: Vec<_> = (1..=6).map(|n| bytes(n, if n == 6 { 1_234 } else { 5_000_000 })).collect();
+    let upload = create(&o, &at, None).await;
+    let wrong = put_chunk(&o, &at, upload, 7, 6, b"x").await;
+    assert!(matches!(wrong, Err(Error::Invalid { .. })));
+    let first = put_chunk(&o, &at, upload, 4, 6, &bytes(99, 5_000_000)).await.unwrap();
+    assert!(matches!(first, Chunked::Waiting(1)));
+    let numbers = [3, 6, 1, 4, 5, 2];
+    let sent = join_all(numbers.map(|n: i64| {
+        let content = contents[usize::try_from(n).unwrap() - 1].clone();
+        let (o, at) = (&o, &at);
+        async move { put_chunk(o, at, upload, n, 6, &content).await }
+    }))
+    .await;
+    let is_complete = |answer: &Result<Chunked>| matches!(answer, Ok(Chunked::Complete(_)));
+    assert!(sent.iter().any(is_complete), "{sent:?}");
+    let whole = contents.concat();
+    let sha256 = digest(&Wanted::default(), &whole).sha256;
+    let head = o.head(&at).await.unwrap();
+    assert_eq!(head.etag, ETag::of_sha256(&sha256));
+    assert_eq!(head.sha256, Digest::Known(sha256));
+    assert_eq!(o.get(&at, None).await, whole);
+    let late = put_chunk(&o, &at, upload, 2, 6, b"late").await;
+    assert!(matches!(late, Err(Error::NotFound(Missing::Upload(_)))));
+    assert_no_trace(&o).await;
 }

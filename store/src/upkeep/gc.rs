@@ -57,6 +57,7 @@ impl Store {
     /// # Errors
     /// `Stopped`, `NoSpace`, `Internal`: what is left goes with the next sweep.
     pub async fn gc(&self, force: bool) -> Result<Freed> {
+        self.expire_resumable().await?;
         self.release_manifests().await?;
         let options = &self.inner.options;
         let grace_ms = if force { 0 } else { options.grace_ms };

@@ -54,15 +54,21 @@ impl Pace {
 }
 
 impl Store {
-    /// Re-hashes every blob at no more than `bytes_per_second`.
+    /// Re-hashes every blob at no more than `bytes_per_second`, which is 1 MiB at the least: slower, it would not end.
     ///
     /// # Errors
-    /// `Stopped`, `NoSpace`, `Internal`: the scrub did not get to its end.
+    /// `Invalid` for a lower rate; `Stopped`, `NoSpace`, `Internal`: the scrub did not get to its end.
     pub async fn scrub(&self, bytes_per_second: u64) -> Result<Scrubbed> {
+        if bytes_per_second < RATE_MIN {
+            return Err(Error::Invalid { what: "bytes_per_second: below 1 MiB" });
+        }
         self.inner.kv().verified().await?;
         scrub(self.inner.kv(), &self.inner.blobs, bytes_per_second).await
     }
 }
+
+/// Bytes a second, at the least.
+const RATE_MIN: u64 = 1024 * 1024;
 
 /// The same on the parts.
 pub(crate) async fn scrub(kv: &Arc<dyn Kv>, blobs: &Blobs, bytes_per_second: u64) -> Result<Scrubbed> {

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::name::{BucketId, ObjectKey, UploadId};
 use crate::object::{BlobId, Bucket, Extent, HistoryEntry, Manifest, Version};
 use crate::pages::Pages;
-use crate::{Store, derived, multipart, refs, usage};
+use crate::{Store, derived, multipart, refs, resumable, usage};
 
 /// Partitions of a survey: of a million items each holds a few hundred.
 const PARTITIONS: usize = 4096;
@@ -221,6 +221,10 @@ impl Store {
         self.look_at_manifests(&mut survey).await?;
         let all: Vec<Bucket> = buckets.into_values().collect();
         let unfinished = multipart::unfinished(&**self.inner.kv(), &all).await?;
+        let unfinished = resumable::recount(&**self.inner.kv(), &all, unfinished).await?;
+        for due in unfinished.due {
+            survey.item(Side::Wanted, due, Bytes::new());
+        }
         for (blob, owner) in unfinished.references {
             survey.item(Side::Wanted, refs::owner_key(&blob, &owner), Bytes::new());
         }
@@ -351,7 +355,7 @@ impl Store {
 
     /// The other side: rows as they are.
     async fn look_at_rows(&self, survey: &mut Survey) -> Result<()> {
-        for table in [keys::GONE, keys::MANIFEST_OWNER, keys::FILE, keys::BY, keys::PENDING] {
+        for table in [keys::GONE, keys::TUS_DUE, keys::MANIFEST_OWNER, keys::FILE, keys::BY, keys::PENDING] {
             let mut pages = Pages::of(table);
             while let Some(rows) = pages.next(self).await? {
                 for (row, entry) in rows {

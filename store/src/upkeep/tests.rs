@@ -3,7 +3,7 @@
 use futures_util::StreamExt;
 
 use super::scrub::scrub;
-use crate::blob::rig::{Rig, body, bytes, collect, whole};
+use crate::blob::rig::{FIRST, Rig, body, bytes, collect, whole};
 use crate::object::BlobId;
 use crate::put::Claims;
 use crate::{Error, PartNumber, UploadId};
@@ -213,7 +213,7 @@ async fn scrub_compares_a_parts_file_by_its_parts() {
         let number = PartNumber::try_from(number).unwrap();
         let size = Some(slot as u64);
         let part =
-            rig.blobs.take_in_part(upload, number, None, body(&data, 99_999), size, Claims::default()).await;
+            rig.blobs.take_in_part(upload, number, FIRST, body(&data, 99_999), size, Claims::default()).await;
         extents.push(rig.put_part(part.unwrap(), upload).await.unwrap());
     }
     let sound = scrub(&rig.kv, &rig.blobs, AT_ONCE).await.unwrap();

@@ -7,19 +7,24 @@ use coffre_store::condition::{Conditions, RangeRequest};
 use coffre_store::copy::CopyObject;
 use coffre_store::delete::DeleteObject;
 use coffre_store::file::{Access, Expect};
+use coffre_store::filing::{FileChange, NewFile};
 use coffre_store::get::GetObject;
 use coffre_store::list::List;
 use coffre_store::moves::{How, MoveName};
 use coffre_store::multipart::{CompletePart, CompleteUpload, CopyPart, CreateUpload, Part, PutPart};
-use coffre_store::object::{At, Attributes};
+use coffre_store::object::{At, Attributes, BuiltIn};
 use coffre_store::put::{Claims, PutObject};
 use coffre_store::rename::Replace;
+use coffre_store::resumable::{Append, Concatenate, CreateResumable, Kind};
+use coffre_store::scheme::{Filing, Place};
 use coffre_store::{ByteStream, Error, Missing, PartNumber, Result, Store, UploadId, Wait};
 use futures_util::TryStreamExt;
 
 use crate::world::{Opened, cx};
 
 const MIB: usize = 1024 * 1024;
+/// The clock of these tests stands still.
+const LIVES_MS: u64 = 1;
 
 /// One operation. Contents are numbers, sizes in bytes; keys and uploads are names.
 #[derive(Clone, Copy, Debug)]
@@ -34,15 +39,28 @@ enum Step {
     CopyPart(&'static str, i64, &'static str),
     Complete(&'static str),
     Abort(&'static str),
+    /// A resumable upload of so many bytes.
+    Resumable(&'static str, usize),
+    /// Bytes at the end of one.
+    Append(&'static str, u64, usize),
+    GiveUp(&'static str),
+    /// The same, as a piece of one.
+    Piece(&'static str, usize),
+    /// From two pieces.
+    Compose(&'static str, [&'static str; 2]),
     /// Opened, or made, written over at an offset, and committed durably.
     Edit(&'static str, u64, usize, usize),
     /// All keys that begin with the first and a slash.
     MoveDir(&'static str, &'static str),
+    /// A file comes into filing, at a key that is free.
+    File(&'static str, u64, usize),
+    /// It goes to another category.
+    Refile(&'static str, &'static str),
     Sweep,
 }
 
 /// The script. An upload has the name of its key.
-const STEPS: [Step; 48] = [
+const STEPS: [Step; 70] = [
     Step::Put("a", 1, 100),
     Step::Put("b", 2, 200_000),
     Step::Put("c", 2, 200_000),
@@ -93,6 +111,29 @@ const STEPS: [Step; 48] = [
     Step::Edit("moved/large", 22, 2 * MIB, 300_000),
     Step::Sweep,
     Step::Edit("moved/large", 23, 0, 3 * MIB),
+    Step::Resumable("general/devis/whole", 2 * MIB),
+    Step::Append("general/devis/whole", 24, MIB + 7),
+    Step::Resumable("general/devis/goes-on", 600_000),
+    Step::Append("general/devis/goes-on", 25, 100),
+    Step::Append("general/devis/goes-on", 26, 200_000),
+    Step::Sweep,
+    Step::Append("general/devis/whole", 27, MIB - 7),
+    Step::Resumable("general/devis/again", 150_000),
+    // bytes that are stored already
+    Step::Append("general/devis/again", 4, 150_000),
+    Step::Resumable("general/devis/little", 1_000),
+    Step::Append("general/devis/little", 28, 1_000),
+    Step::Resumable("general/devis/given-up", 400_000),
+    Step::Append("general/devis/given-up", 29, 300_000),
+    Step::GiveUp("general/devis/given-up"),
+    Step::Piece("general/devis/piece-1", 200_000),
+    Step::Append("general/devis/piece-1", 30, 200_000),
+    Step::Piece("general/devis/piece-2", 50),
+    Step::Append("general/devis/piece-2", 31, 50),
+    Step::Compose("general/devis/composed", ["general/devis/piece-1", "general/devis/piece-2"]),
+    Step::File("general/facture/invoice.bin", 32, 150_000),
+    Step::Refile("general/facture/invoice.bin", "general/contrat/invoice.bin"),
+    Step::Sweep,
 ];
 
 /// What is there: objects with their bytes, and parts of uploads that are not complete.
@@ -100,6 +141,8 @@ const STEPS: [Step; 48] = [
 struct Expected {
     objects: BTreeMap<String, Vec<u8>>,
     uploads: BTreeMap<String, BTreeMap<i64, Vec<u8>>>,
+    /// Resumable uploads and pieces that have not become an object.
+    resumables: BTreeMap<String, Vec<u8>>,
 }
 
 pub(crate) struct Script {
@@ -109,6 +152,7 @@ pub(crate) struct Script {
     /// What was acknowledged with the step that failed, which may have happened.
     doubtful: Option<(Step, Expected)>,
     uploads: BTreeMap<&'static str, UploadId>,
+    resumables: BTreeMap<&'static str, UploadId>,
 }
 
 fn at(key: &str) -> At {
@@ -136,13 +180,13 @@ impl Expected {
         let mut next = self.clone();
         let get = |key: &str| self.objects.get(key).cloned().unwrap_or_default();
         match step {
-            Step::Put(key, n, len) => {
+            Step::Put(key, n, len) | Step::File(key, n, len) => {
                 next.objects.insert(key.into(), content(n, len));
             }
             Step::Copy(from, to) => {
                 next.objects.insert(to.into(), get(from));
             }
-            Step::Rename(from, to) => {
+            Step::Rename(from, to) | Step::Refile(from, to) => {
                 next.objects.insert(to.into(), get(from));
                 next.objects.remove(from);
             }
@@ -164,6 +208,25 @@ impl Expected {
             }
             Step::Abort(key) => {
                 next.uploads.remove(key);
+            }
+            Step::Resumable(key, _) | Step::Piece(key, _) => {
+                next.resumables.insert(key.into(), Vec::new());
+            }
+            Step::Append(key, n, len) => {
+                let bytes = next.resumables.entry(key.into()).or_default();
+                bytes.extend(content(n, len));
+                if bytes.len() == length_of(key) && !key.contains("piece") {
+                    let bytes = next.resumables.remove(key).unwrap_or_default();
+                    next.objects.insert(key.into(), bytes);
+                }
+            }
+            Step::GiveUp(key) => {
+                next.resumables.remove(key);
+            }
+            Step::Compose(key, pieces) => {
+                let bytes = pieces.iter().filter_map(|piece| next.resumables.remove(*piece)).flatten();
+                let bytes = bytes.collect();
+                next.objects.insert(key.into(), bytes);
             }
             Step::Edit(key, n, offset, len) => {
                 let bytes = next.objects.entry(key.into()).or_default();
@@ -187,7 +250,7 @@ impl Expected {
 impl Script {
     pub(crate) fn new(seed: u64) -> Self {
         let (acknowledged, doubtful) = (Expected::default(), None);
-        Self { seed, acknowledged, doubtful, uploads: BTreeMap::new() }
+        Self { seed, acknowledged, doubtful, uploads: BTreeMap::new(), resumables: BTreeMap::new() }
     }
 
     /// Runs to the end or to the first step that fails.
@@ -269,16 +332,23 @@ impl Script {
             }
             Step::Complete(key) => complete(store, key, self.uploads[key]).await,
             Step::Abort(key) => store.abort_upload(&cx(), at(key), self.uploads[key]).await,
+            Step::Resumable(key, len) | Step::Piece(key, len) => {
+                let upload = create_resumable(store, key, len, matches!(step, Step::Piece(..))).await?;
+                self.resumables.insert(key, upload);
+                Ok(())
+            }
+            Step::Append(key, ..) => {
+                let from = self.acknowledged.resumables[key].len();
+                let all = next.resumables.get(key).or_else(|| next.objects.get(key)).unwrap();
+                append(store, self.resumables[key], from, &all[from..]).await
+            }
+            Step::GiveUp(key) => store.terminate_resumable(&cx(), self.resumables[key]).await,
+            Step::Compose(key, pieces) => {
+                compose(store, key, pieces.iter().map(|piece| self.resumables[piece]).collect()).await
+            }
             Step::Edit(key, _, offset, len) => {
                 let bytes = next.objects.get(key).unwrap();
-                let file = match store.open_file(&cx(), &at(key), Access::ReadWrite).await {
-                    Err(Error::NotFound(_)) => {
-                        store.create_file(&cx(), &at(key), Attributes::default()).await?
-                    }
-                    other => other?,
-                };
-                file.write(offset as u64, &bytes[offset..offset + len], 1).await?;
-                file.commit(&cx(), &at(key), Expect::Unchanged, Wait::Durable).await.map(drop)
+                edit(store, key, offset, &bytes[offset..offset + len]).await
             }
             Step::MoveDir(from, to) => {
                 let (bucket, from, to) = (at(from).bucket, at(from).key, at(to).key);
@@ -286,6 +356,8 @@ impl Script {
                     MoveName { bucket: &bucket, from: &from, is_dir: true, to: &to, how: How::NoReplace };
                 store.move_name(&cx(), moving, Wait::Durable).await.map(drop)
             }
+            Step::File(key, ..) => add_file(store, key, next.objects.get(key).unwrap()).await,
+            Step::Refile(from, to) => refile(store, from, to).await,
             Step::Sweep => store.gc(true).await.map(drop),
         }
     }
@@ -316,6 +388,8 @@ impl Script {
     /// All objects and unfinished parts, read back; a part by its ETag, so its bytes are the expected ones or none.
     async fn shown(&self, store: &Store) -> Result<Expected> {
         let mut shown = Expected::default();
+        // first: one that has all its bytes is finished by whoever asks
+        self.show_resumables(store, &mut shown).await?;
         for bucket in ["bucket", "files"] {
             let list = List {
                 bucket: bucket.parse().unwrap(),
@@ -350,6 +424,30 @@ impl Script {
         Ok(shown)
     }
 
+    /// What resumable uploads have stored: as many bytes as their offset says. Whether it is those bytes shows when the
+    /// upload goes on; a piece that is used, and what is done, is none any more.
+    async fn show_resumables(&self, store: &Store, shown: &mut Expected) -> Result<()> {
+        // pieces stay to be asked about when they are used
+        let is_composed = read(store, "general/devis/composed").await.is_ok();
+        for (key, upload) in &self.resumables {
+            let found = match store.resumable(&cx(), *upload).await {
+                Err(Error::NotFound(Missing::Upload(_))) => continue,
+                other => other?,
+            };
+            let is_over = if found.kind == Kind::Partial { is_composed } else { found.is_complete };
+            if is_over {
+                continue;
+            }
+            let len = usize::try_from(found.offset_bytes).unwrap();
+            let sides = [Some(&self.acknowledged), self.doubtful.as_ref().map(|(_, after)| after)];
+            let begun =
+                |side: &Expected| side.resumables.get(*key).filter(|bytes| bytes.len() == len).cloned();
+            let bytes = sides.into_iter().flatten().find_map(begun);
+            shown.resumables.insert((*key).into(), bytes.unwrap_or_else(|| vec![0; len]));
+        }
+        Ok(())
+    }
+
     /// The store works on: an upload that was open completes to its parts' bytes, and a new object is kept.
     async fn go_on(&self, store: &Store, shown: &Expected) -> Result<(), String> {
         let mut wanted: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
@@ -357,6 +455,13 @@ impl Script {
             let done = complete(store, "open", self.uploads["open"]).await;
             done.map_err(|error| format!("completing what was open: {error:?}"))?;
             wanted.insert("open", parts.values().flatten().copied().collect());
+        }
+        if let Some(begun) = shown.resumables.get("general/devis/goes-on") {
+            let key = "general/devis/goes-on";
+            let rest = vec![7; length_of(key) - begun.len()];
+            let done = append(store, self.resumables[key], begun.len(), &rest).await;
+            done.map_err(|error| format!("going on: {error:?}"))?;
+            wanted.insert(key, [begun.as_slice(), &rest].concat());
         }
         let put = PutObject {
             at: at("new"),
@@ -375,6 +480,100 @@ impl Script {
         }
         sound(store).await
     }
+}
+
+/// What a resumable upload of the script was begun with.
+fn length_of(key: &str) -> usize {
+    let length = |step: &Step| match step {
+        Step::Resumable(of, len) | Step::Piece(of, len) if *of == key => Some(*len),
+        _ => None,
+    };
+    STEPS.iter().find_map(length).unwrap()
+}
+
+async fn create_resumable(store: &Store, key: &str, len: usize, is_partial: bool) -> Result<UploadId> {
+    let create = CreateResumable {
+        at: at(key),
+        attributes: Attributes::default(),
+        said: String::new(),
+        length_bytes: Some(len as u64),
+        is_partial,
+        lives_ms: LIVES_MS,
+    };
+    Ok(store.create_resumable(&cx(), create).await?.id)
+}
+
+async fn append(store: &Store, upload: UploadId, offset: usize, bytes: &[u8]) -> Result<()> {
+    let append = Append {
+        upload,
+        offset_bytes: offset as u64,
+        length_bytes: None,
+        length_max: u64::MAX,
+        body: body(bytes),
+        size_bytes: Some(bytes.len() as u64),
+        claims: Claims::default(),
+    };
+    store.append_resumable(&cx(), append).await.map(drop)
+}
+
+/// What a key of filing says.
+fn place(key: &str) -> Filing {
+    match Place::parse(BuiltIn::Filing, &key.parse().unwrap()) {
+        Some(Place::Filing(place)) => place,
+        other => panic!("{key}: {other:?}"),
+    }
+}
+
+/// Composes an object of pieces.
+async fn compose(store: &Store, key: &str, partials: Vec<UploadId>) -> Result<()> {
+    let concatenate = Concatenate {
+        at: at(key),
+        attributes: Attributes::default(),
+        said: String::new(),
+        partials,
+        length_max: u64::MAX,
+        lives_ms: LIVES_MS,
+    };
+    store.concatenate(&cx(), concatenate).await.map(drop)
+}
+
+/// Writes into a file in place, which is made if it is not there.
+async fn edit(store: &Store, key: &str, offset: usize, bytes: &[u8]) -> Result<()> {
+    let file = match store.open_file(&cx(), &at(key), Access::ReadWrite).await {
+        Err(Error::NotFound(_)) => store.create_file(&cx(), &at(key), Attributes::default()).await?,
+        other => other?,
+    };
+    file.write(offset as u64, bytes, 1).await?;
+    file.commit(&cx(), &at(key), Expect::Unchanged, Wait::Durable).await.map(drop)
+}
+
+async fn add_file(store: &Store, key: &str, bytes: &[u8]) -> Result<()> {
+    let place = place(key);
+    let (stem, extension) = place.name.split_once('.').unwrap();
+    let staged = store.stage(&cx(), &at(key), body(bytes), None, Claims::default()).await?;
+    let new = NewFile {
+        client: place.client.clone(),
+        category: place.category,
+        subcategory: place.subcategory.clone(),
+        stem: stem.to_owned(),
+        extension: Some(extension.to_owned()),
+        label: None,
+        description: None,
+        tags: Vec::new(),
+        is_public: false,
+        staged,
+    };
+    store.add_file(&cx(), new).await.map(drop)
+}
+
+/// By its number, as filing's API does.
+async fn refile(store: &Store, from: &str, to: &str) -> Result<()> {
+    let get = GetObject { at: at(from), version: None, conditions: Conditions::default(), range: None };
+    let serial = store.head(&cx(), get).await?.version.ids.filing.unwrap();
+    let change = FileChange { category: Some(place(to).category), ..FileChange::default() };
+    let filed = store.change_file(&cx(), serial, &change).await?;
+    assert_eq!((filed.serial, filed.key.as_str()), (serial, to));
+    Ok(())
 }
 
 /// Check finds nothing, and every blob's bytes are what they were.
@@ -429,5 +628,6 @@ fn summary(expected: &Expected) -> String {
         .iter()
         .map(|(key, parts)| (key.as_str(), parts.iter().map(|(n, b)| (*n, b.len())).collect::<Vec<_>>()))
         .collect();
-    format!("objects {objects:?} uploads {uploads:?}")
+    let resumables: Vec<_> = expected.resumables.iter().map(|(key, bytes)| (key, bytes.len())).collect();
+    format!("objects {objects:?} uploads {uploads:?} resumables {resumables:?}")
 }

@@ -1,4 +1,4 @@
-//! fjall 3 as the index. The only file that names it.
+//! fjall 3 as the index. Only here and in `fjall/` it is named.
 //!
 //! One keyspace holds everything, and a group of changes is one batch: after the death of the process it is there whole
 //! or not at all. fjall's own journal only has to survive that death, so a batch is handed to the system and not synced.
@@ -6,9 +6,11 @@
 //! Its traits and what stands beside them: an empty key makes it panic (see [`stored`]); before a memtable is written out
 //! it syncs its journal while it holds up every write, which is short when a checkpoint has synced the journal already
 //! (here by a descriptor of our own, which holds up nobody); it panics where it should answer (caught; a panic or an
-//! error on its own threads makes every later batch fail); a damaged count in its files ends the process (`archives.rs`
+//! error on its own threads makes every later batch fail); a damaged count in its files ends the process (`fjall/archives.rs`
 //! looks first); a damaged filter block shows in a point read only, not in the scan that an opening adds up (`mod.rs`,
 //! `failed`).
+
+mod archives;
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -19,7 +21,7 @@ use std::path::{Path, PathBuf};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use super::range::{self, Meet, Rows};
-use super::{Failed, Index, RowChange, Visit, archives, guarded, open_unlocked};
+use super::{Failed, Index, RowChange, Visit, guarded, open_unlocked};
 use crate::{Direction, Error, Result};
 
 /// Written once when a database is made.

@@ -11,7 +11,6 @@
 //! again. The sum need not show what was wrong: a damaged block that only point reads need would end one process after the
 //! other.
 
-mod archives;
 mod fjall;
 mod range;
 mod sled;
