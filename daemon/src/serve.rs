@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use coffre_admin_api::Readiness;
+use coffre_admin_api::{Peer, Readiness, RestDoor};
 use coffre_kv::Kv as _;
 use coffre_s3api::S3Door;
 use hyper_util::service::TowerToHyperService;
@@ -60,17 +60,20 @@ pub(crate) async fn run(loaded: Loaded, data: PathBuf, say: impl Fn(&str)) -> Re
     let host = Arc::new(Host::new(Metrics::install()?, data.clone(), addresses.clone()));
 
     let (stop_rest, rest_stopping) = watch::channel(false);
-    let rest = coffre_admin_api::router(coffre_admin_api::Options {
+    let rest = RestDoor::new(coffre_admin_api::Options {
         host: Arc::clone(&host) as Arc<dyn coffre_admin_api::Host>,
         metrics_token: config.rest.metrics_token.as_ref().map(|token| token.0.clone()),
     });
+    let rest_opening = rest.clone();
     let mut rest_door = JoinSet::new();
     rest_door.spawn(connection::serve(
         Door {
             kind: DoorKind::Rest,
             listener: listeners.rest,
             tls: tls.clone(),
-            service: move |_, _| TowerToHyperService::new(rest.clone()),
+            service: move |address, is_secure| {
+                TowerToHyperService::new(rest.for_connection(Peer { address, is_secure }))
+            },
         },
         rest_stopping,
     ));
@@ -97,6 +100,7 @@ pub(crate) async fn run(loaded: Loaded, data: PathBuf, say: impl Fn(&str)) -> Re
     }
     let control = Control::bind(&data)?;
     doors.spawn(control.serve(Arc::clone(&daemon), Arc::clone(&host), stopping));
+    rest_opening.open(crate::rest::ground(&daemon, &host, &addresses));
     host.opened(Arc::clone(&daemon));
     host.set(Readiness::Ready);
     notify(&[NotifyState::Ready, NotifyState::Status("serving")]);

@@ -5,10 +5,12 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use coffre_admin_api::Readiness;
 use coffre_disk::{Disk as _, RealDisk};
+use coffre_identity::audit::Audit;
 use coffre_kv::Kv as _;
 use coffre_store::object::Bucket;
 use coffre_store::usage::{Measure, Of};
 use coffre_store::{Cx, Ids as _};
+use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
@@ -73,7 +75,7 @@ impl Host {
     }
 
     /// The answer to `coffre status`.
-    pub(crate) async fn status(&self, daemon: &Daemon, cx: &Cx) -> coffre_store::Result<Value> {
+    pub(crate) async fn told(&self, daemon: &Daemon, cx: &Cx) -> coffre_store::Result<Value> {
         let stats = daemon.kv.stats();
         let process = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let space = RealDisk.space(&self.data).ok();
@@ -145,6 +147,17 @@ impl coffre_admin_api::Host for Host {
 
     fn request_id(&self) -> String {
         uuid::Uuid::from_bytes(crate::clock::TimeIds.next()).to_string()
+    }
+
+    fn audit(&self) -> Option<Audit> {
+        self.daemon.get().and_then(|daemon| daemon.audit.get().cloned())
+    }
+
+    fn status(&self) -> BoxFuture<'_, coffre_store::Result<Value>> {
+        Box::pin(async {
+            let daemon = self.daemon.get().ok_or(coffre_store::Error::Stopped)?;
+            self.told(daemon, &daemon.system_cx()).await
+        })
     }
 }
 

@@ -14,11 +14,11 @@
 //! | `kv.new/` | the rows of an import that is not finished |
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use coffre_disk::{Disk, DiskExt as _, RealDisk};
-use coffre_identity::Identity;
 use coffre_identity::audit::Audit;
+use coffre_identity::{FetchKeys, Identity, Issuer, IssuerKeys};
 use coffre_kv::Kv;
 use coffre_kv::embedded::{Embedded, IndexKind};
 use coffre_store::object::{BuiltInNames, Circumstances, Door, Principal};
@@ -29,8 +29,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::clock::{SystemClock, TimeIds};
-use crate::config::{Config, Index};
+use crate::config::{Config, Index, Jwt};
 use crate::error::{Error, Result};
+use crate::fetch::Fetcher;
 use crate::mounts::Mounts;
 
 /// Bytes of log between two checkpoints: what a restart replays at most. A checkpoint costs 2–3 ms (design §2.2).
@@ -56,6 +57,8 @@ pub(crate) struct Daemon {
     pub(crate) mounts: Mounts,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
+    /// Open once the rows are verified.
+    pub(crate) audit: Arc<OnceLock<Audit>>,
     follower: Mutex<Option<Follower>>,
 }
 
@@ -87,9 +90,11 @@ pub(crate) async fn open(config: Config, data: &Path, rebuild_index: bool) -> Re
         clock: Arc::clone(&clock),
         ids: Arc::clone(&ids),
         built_in: built_in.clone(),
+        gateway_public_read: config.gateway.public_read,
     })
     .await
     .map_err(|source| Error::Identity { doing: "opening users and keys", source })?;
+    identity.trust(issuers(&config), &(Arc::new(Fetcher) as Arc<dyn FetchKeys>));
     let store = Store::open(coffre_store::Options {
         kv: rows,
         disk,
@@ -115,6 +120,7 @@ pub(crate) async fn open(config: Config, data: &Path, rebuild_index: bool) -> Re
         mounts: Mounts::default(),
         clock,
         ids,
+        audit: Arc::default(),
         follower: Mutex::default(),
     })
 }
@@ -160,7 +166,21 @@ pub(crate) fn reserve(config: &Config, data: &Path) -> Result<u64> {
     Ok(config.storage.reserve_bytes.max(total / 1_000_000 * parts_per_million))
 }
 
-fn built_in(config: &Config) -> BuiltInNames {
+/// `[[auth.jwt]]`.
+fn issuers(config: &Config) -> Vec<Issuer> {
+    let issuer = |jwt: &Jwt| {
+        let keys = match (&jwt.hs256_secret, &jwt.jwks_file, &jwt.jwks_url) {
+            (Some(secret), ..) => IssuerKeys::Hs256(coffre_identity::Secret::new(secret.0.clone())),
+            (None, Some(path), _) => IssuerKeys::File(path.clone()),
+            (None, None, url) => IssuerKeys::Url(url.clone().unwrap_or_default()),
+        };
+        let (name, audience) = (jwt.issuer.clone(), jwt.audience.clone());
+        Issuer { name, audience, keys, creates_users: jwt.create_users }
+    };
+    config.auth.jwt.iter().map(issuer).collect()
+}
+
+pub(crate) fn built_in(config: &Config) -> BuiltInNames {
     let name = |text: &String| text.parse().expect("bucket names were checked with the configuration");
     let buckets = &config.buckets;
     BuiltInNames {
@@ -240,6 +260,7 @@ impl Daemon {
         let opened = if is_verified { Some(opening.as_mut().await.map_err(failed)?) } else { None };
         let (end, mut ended) = oneshot::channel::<()>();
         let (tell, told) = oneshot::channel();
+        let known = Arc::clone(&self.audit);
         // A sender dropped unsent ends it as well.
         let task = tokio::spawn(async move {
             let opened = if let Some(audit) = opened {
@@ -248,7 +269,11 @@ impl Daemon {
                 tokio::select! { opened = opening => opened, _ = &mut ended => return }
             };
             match opened {
-                Ok(audit) => audit.run(async move { drop(ended.await) }).await,
+                Ok(audit) => {
+                    // Set once: there is one follower.
+                    let _known = known.set(audit.clone()).is_err();
+                    audit.run(async move { drop(ended.await) }).await;
+                }
                 Err(source) => {
                     // Nobody waits for it when the daemon ends.
                     let _gone = tell.send(source).is_err();

@@ -18,6 +18,7 @@ const CACHE_MAX: usize = 1024;
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
+    gateway_public_read: bool,
     parsed: RwLock<HashMap<BucketId, Arc<Parsed>>>,
 }
 
@@ -29,6 +30,10 @@ struct Parsed {
 }
 
 impl Rules {
+    pub(crate) fn new(gateway_public_read: bool) -> Self {
+        Self { gateway_public_read, parsed: RwLock::default() }
+    }
+
     fn parsed(&self, bucket: &Bucket, text: &str) -> Arc<Parsed> {
         let known = self.parsed.read().unwrap_or_else(PoisonError::into_inner).get(&bucket.id).cloned();
         if let Some(parsed) = known.filter(|parsed| parsed.text == text) {
@@ -50,12 +55,12 @@ impl Rules {
 impl Authority for Rules {
     fn decide(&self, ask: &Ask<'_>) -> Decision {
         let Some((bucket, text)) = ask.bucket.and_then(|b| Some((b, b.policy.as_deref()?))) else {
-            return rules::decide(ask, &Document::None);
+            return rules::decide(ask, &Document::None, self.gateway_public_read);
         };
         let parsed = self.parsed(bucket, text);
         match &parsed.policy {
-            Some(policy) => rules::decide(ask, &Document::Policy(policy)),
-            None => rules::decide(ask, &Document::Unreadable),
+            Some(policy) => rules::decide(ask, &Document::Policy(policy), self.gateway_public_read),
+            None => rules::decide(ask, &Document::Unreadable, self.gateway_public_read),
         }
     }
 }

@@ -9,6 +9,7 @@
 //! | `03` email | folded address | user id | unique addresses |
 //! | `04` serial | u64 | user id | filing's `uploaded_by` (contract D1) |
 //! | `05` last serial | – | counter | the next serial |
+//! | `06` subject | issuer, `00`, `sub` | user id | who a JWT's issuer calls so |
 //! | `10` key | access key id | `KeyRecord` | one point read for a request |
 //! | `11` user's key | user id, access key id | – | listing |
 //! | `18` token | token id | `TokenRecord` | |
@@ -50,6 +51,7 @@ pub(crate) enum Kind {
     Email = 0x03,
     Serial = 0x04,
     LastSerial = 0x05,
+    Subject = 0x06,
     Key = 0x10,
     UserKey = 0x11,
     Token = 0x18,

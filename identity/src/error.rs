@@ -27,6 +27,9 @@ pub enum Error {
     /// The token was good once; its time is over.
     #[error("the token has expired")]
     TokenExpired,
+    /// The keys of a JWT's issuer cannot be had.
+    #[error("the keys of the token's issuer cannot be read")]
+    IssuerUnavailable,
     /// Others keep changing the same thing; try again.
     #[error("a concurrent change is in the way")]
     Busy,

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{self, Kind};
 use crate::error::{Error, Result};
 use crate::people::key_id;
+use crate::presign;
 use crate::seal::{self, Secret};
 use crate::{Identity, LIST_MAX, admin_only};
 
@@ -137,6 +138,9 @@ impl Identity {
 
     /// Who signs with this access key. Quick: called once a request.
     pub async fn find_access_key(&self, id: &str) -> Result<Option<KeyHolder>> {
+        if let Some(stands) = presign::parse_id(id) {
+            return self.find_link_key(id, stands).await;
+        }
         if !is_plausible(id) {
             return Ok(None);
         }

@@ -1,25 +1,30 @@
 //! Who is asking, and may they.
 //!
-//! Owns users, organisations and grants (`people`), S3 access keys (`key`), bearer tokens (`token`), the master key
-//! and sealing (`master`, `seal`), the rules (`rules`, [`policy`]) behind [`coffre_store::Authority`], and the audit
+//! Owns users, organisations and grants (`people`, `acting`), S3 access keys (`key`), bearer tokens (`token`), JWTs of
+//! other issuers (`jwt`), signed links of the REST door (`link`) and to the S3 door ([`presign`]), the master key and
+//! sealing (`master`, `seal`), the rules (`rules`, [`policy`]) behind [`coffre_store::Authority`], and the audit
 //! log ([`audit`]). Every change here is one commit with checks and an audit note; secrets stand in no note, log,
 //! error or `Debug`.
 //! Leaves out: how a door authenticates (signatures are the door's), and what objects are.
 
+mod acting;
 pub mod audit;
 mod authority;
 mod bootstrap;
 mod codec;
 mod error;
+mod jwt;
 mod key;
+mod link;
 pub mod master;
 mod people;
 pub mod policy;
+pub mod presign;
 mod rules;
 mod seal;
 mod token;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use coffre_kv::{Check, Commit, Kv, Position, Write};
@@ -27,8 +32,10 @@ use coffre_store::object::BuiltInNames;
 use coffre_store::watch::Note;
 use coffre_store::{Authority, Clock, Cx, Ids};
 
+pub use acting::Acting;
 pub use bootstrap::FirstAdmin;
 pub use error::{Error, Result};
+pub use jwt::{FetchKeys, Issuer, IssuerKeys};
 pub use key::{KeyHolder, KeyInfo, NewKey};
 pub use master::MasterKey;
 pub use people::{NewUser, Organisation, Role, User};
@@ -55,6 +62,8 @@ pub struct Options {
     pub ids: Arc<dyn Ids>,
     /// Names of the built-in buckets.
     pub built_in: BuiltInNames,
+    /// Anonymous may read what is in the gateway's bucket (contract §5.1); not list it.
+    pub gateway_public_read: bool,
 }
 
 /// Users, keys, tokens and rights. Cheap to clone; all clones are one.
@@ -68,6 +77,7 @@ struct Inner {
     options: Options,
     authority: Arc<authority::Rules>,
     holders: key::Holders,
+    issuers: OnceLock<jwt::Issuers>,
 }
 
 impl Identity {
@@ -89,8 +99,13 @@ impl Identity {
         }
         let check = options.kv.get(&row).await?.ok_or(Error::Busy)?;
         options.master_key.verify(&check.value)?;
-        let authority = Arc::default();
-        Ok(Self { inner: Arc::new(Inner { options, authority, holders: key::Holders::default() }) })
+        let inner = Inner {
+            authority: Arc::new(authority::Rules::new(options.gateway_public_read)),
+            options,
+            holders: key::Holders::default(),
+            issuers: OnceLock::new(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The rules, for the store and the doors.
@@ -126,6 +141,18 @@ impl Identity {
         writes.push(Write::Put(codec::key(Kind::Generation, &[]), Bytes::new()));
         let note = Note::of(cx, action, None, Some(subject)).encode();
         self.kv().commit(Commit { checks, writes, note, ..Commit::default() }).await.map(drop)
+    }
+
+    /// A line of the audit log about something that changes nothing (a download). It survives the death of the
+    /// process; a power cut may lose it, as nothing was changed that it would have to tell of.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Stopped`.
+    pub async fn note(&self, cx: &Cx, action: &str, bucket: Option<&str>, key: Option<&str>) -> Result<()> {
+        let note = Note::of(cx, action, bucket, key).encode();
+        let commit = Commit { note, wait: coffre_kv::Wait::Ordered, ..Commit::default() };
+        self.kv().commit(commit).await?;
+        Ok(())
     }
 
     /// Where the last change of anything here stands.

@@ -209,6 +209,15 @@ impl Identity {
         row.map(|row| User::decode(id.0, &row.value)).transpose()
     }
 
+    /// The user with this number (contract D1).
+    pub async fn user_by_serial(&self, serial: u64) -> Result<Option<User>> {
+        let row = codec::key(Kind::Serial, &[&serial.to_be_bytes()]);
+        match self.kv().get(&row).await? {
+            None => Ok(None),
+            Some(entry) => self.user_by_id(UserId(stored_id(&entry.value)?)).await,
+        }
+    }
+
     /// Who this user is to the store; `None`: there is no such user, or it is disabled.
     pub async fn principal_of(&self, id: UserId) -> Result<Option<Arc<Principal>>> {
         match self.user_by_id(id).await? {
@@ -405,7 +414,7 @@ fn valid_client(client: &str) -> Result<&str> {
     Ok(client)
 }
 
-fn stored_id(value: &[u8]) -> Result<Uuid> {
+pub(crate) fn stored_id(value: &[u8]) -> Result<Uuid> {
     Uuid::from_slice(value).map_err(|_| Error::Corrupt { what: "an id".into() })
 }
 

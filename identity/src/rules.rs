@@ -9,7 +9,8 @@
 //! 4. An Allow of the policy allows (not by a public statement where public access is blocked).
 //! 5. ADMIN: all. The bucket's owner: all in it. In built-in buckets: what the key says. Elsewhere: a version's owner
 //!    and its organisation's members may read and change that version.
-//! 6. An object that `is_public` may be read by everyone (contract D26).
+//! 6. An object that `is_public` may be read by everyone (contract D26), and by setting whatever is in the gateway's
+//!    bucket, whose links are public (contract §5.1), as long as nobody blocks public access to it.
 //!
 //! Listing a built-in bucket is open to every user: its rows are then decided one by one, as `GetObject`.
 
@@ -31,8 +32,8 @@ pub(crate) enum Document<'a> {
 }
 
 /// Decides.
-pub(crate) fn decide(ask: &Ask<'_>, document: &Document<'_>) -> Decision {
-    if may(ask, document) {
+pub(crate) fn decide(ask: &Ask<'_>, document: &Document<'_>, gateway_public_read: bool) -> Decision {
+    if may(ask, document) || (gateway_public_read && is_open_gateway(ask, document)) {
         Decision::Allow
     } else if ask.cx.door == Door::S3 || may_see(ask, document) {
         // S3 answers 403 whether or not the thing exists (contract D36), which hides it as well.
@@ -86,6 +87,19 @@ fn is_of_policy(action: Action) -> bool {
 fn is_public(ask: &Ask<'_>) -> bool {
     matches!(ask.action, Action::GetObject | Action::GetObjectVersion)
         && ask.existing.is_some_and(|version| version.attributes.is_public)
+}
+
+/// A current object of the gateway's bucket, which nothing forbids to read.
+fn is_open_gateway(ask: &Ask<'_>, document: &Document<'_>) -> bool {
+    let Some(bucket) = ask.bucket.filter(|bucket| bucket.place == Some(BuiltIn::Gateway)) else {
+        return false;
+    };
+    let is_forbidden = match document {
+        Document::None => false,
+        Document::Policy(policy) => policy.judge(ask, bucket.blocks_public) == Verdict::Denied,
+        Document::Unreadable => true,
+    };
+    ask.action == Action::GetObject && ask.existing.is_some() && !bucket.blocks_public && !is_forbidden
 }
 
 /// What being somebody gives, apart from owning the bucket.

@@ -48,6 +48,7 @@ pub(crate) fn options(kv: Arc<dyn Kv>, master_key: &MasterKey, ids: &Arc<Countin
         clock: At::now(),
         ids: Arc::clone(ids) as Arc<dyn Ids>,
         built_in: built_in(),
+        gateway_public_read: true,
     }
 }
 

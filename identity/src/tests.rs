@@ -155,7 +155,7 @@ async fn tokens_work_until_revoked_expired_or_disabled() {
     );
 
     let holder = identity.find_token(limited.text.expose()).await.unwrap().unwrap();
-    assert_eq!((holder.id, holder.user, holder.application.as_str()), (limited.id, anna.id, "t-nice"));
+    assert_eq!((holder.id, holder.user, holder.application.as_str()), (Some(limited.id), anna.id, "t-nice"));
     assert!(holder.permits("read_files") && !holder.permits("upload_files"));
     assert!(!holder.principal.is_admin, "a limited token of an ADMIN is none");
     assert_eq!(holder.principal.gateway_prefix, Some(format!("t-nice/{}", anna.id)));

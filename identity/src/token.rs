@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::codec::{self, Kind};
 use crate::error::{Error, Result};
-use crate::people::key_id;
+use crate::people::{Role, key_id};
 use crate::seal::Secret;
 use crate::{Identity, LIST_MAX, admin_only};
 
@@ -98,10 +98,12 @@ pub struct TokenInfo {
 /// Who comes with a token.
 #[derive(Clone, Debug)]
 pub struct TokenHolder {
-    /// The token's id.
-    pub id: Uuid,
+    /// The token's id; `None`: a JWT.
+    pub id: Option<Uuid>,
     /// Its user.
     pub user: UserId,
+    /// The user's role.
+    pub role: Role,
     /// Whom it stands for. ADMIN only when the user is and the token is not limited, or has `admin`.
     pub principal: Arc<Principal>,
     /// Its limits; none: all of the role.
@@ -200,6 +202,14 @@ impl Identity {
         })
     }
 
+    /// Who comes with this bearer, whatever its kind; `None` for one that is wrong, revoked, or of a disabled user.
+    ///
+    /// # Errors
+    /// [`Error::TokenExpired`] for the right text too late (contract D10); `IssuerUnavailable`.
+    pub async fn find_bearer(&self, text: &str) -> Result<Option<TokenHolder>> {
+        if text.contains('|') { self.find_token(text).await } else { self.find_jwt(text).await }
+    }
+
     /// Who comes with this token; `None` for one that is wrong, revoked, or of a disabled user.
     ///
     /// # Errors
@@ -217,6 +227,22 @@ impl Identity {
         if !bool::from(hash(secret).ct_eq(&record.hash)) {
             return Ok(None);
         }
+        let holder = self.holder_of(id, record).await?;
+        if holder.is_some() {
+            self.note_use(id, self.now_ms()).await;
+        }
+        Ok(holder)
+    }
+
+    /// Whom a token stands for that somebody signs a link with; its text is not asked for.
+    pub(crate) async fn holder_of_token(&self, id: Uuid) -> Result<Option<TokenHolder>> {
+        let Some(row) = self.kv().get(&codec::key(Kind::Token, &[id.as_bytes()])).await? else {
+            return Ok(None);
+        };
+        self.holder_of(id, codec::decode("a token", &row.value)?).await
+    }
+
+    async fn holder_of(&self, id: Uuid, record: TokenRecord) -> Result<Option<TokenHolder>> {
         let now_ms = self.now_ms();
         if record.expires_ms.is_some_and(|end| end <= now_ms) {
             return Err(Error::TokenExpired);
@@ -229,10 +255,10 @@ impl Identity {
         let may_admin = record.permissions.is_empty() || record.permissions.iter().any(|p| p == "admin");
         principal.is_admin &= may_admin;
         principal.gateway_prefix = Some(format!("{}/{}", record.application, record.grant));
-        self.note_use(id, now_ms).await;
         Ok(Some(TokenHolder {
-            id,
+            id: Some(id),
             user: record.user,
+            role: user.role,
             principal: Arc::new(principal),
             permissions: record.permissions,
             application: record.application,
@@ -328,7 +354,7 @@ fn segment(text: String) -> Result<String> {
 }
 
 /// A name as a segment: lower-case ASCII, `_` kept, other runs `-` (contract D24, D43).
-fn slug(name: &str) -> String {
+pub(crate) fn slug(name: &str) -> String {
     let mut slug = String::new();
     for c in name.chars().map(|c| c.to_ascii_lowercase()) {
         if c.is_ascii_alphanumeric() || c == '_' {

@@ -6,3 +6,4 @@ mod full_disk;
 mod indexes;
 mod oracle;
 mod s3_load;
+mod uploads;

@@ -81,6 +81,22 @@ const ALWAYS: &[Bound] = &[
     bound("LIST, a common prefix, CPU", "list-prefixes-c1", Figure::CpuEntryUs, Some(30.0), Some(10.0)),
     bound("DELETE, 16 at once", "delete-c16", Figure::Rate, None, None),
     bound("delete of 1,000 keys, CPU", "delete-1000-c1", Figure::CpuMs, Some(100.0), Some(60.0)),
+    bound("REST: `upload/direct` of 4 KiB, 16 at once", "rest-direct-4k-c16", Figure::Rate, None, None),
+    bound("its CPU", "rest-direct-4k-c16", Figure::CpuMs, None, None),
+    bound("REST: `upload/direct` of 64 MiB, 4 at once", "rest-direct-64m-c4", Figure::Throughput, None, None),
+    bound("its CPU", "rest-direct-64m-c4", Figure::CpuGib, None, None),
+    bound("REST: TUS, 4 KiB, 16 at once", "rest-tus-4k-c16", Figure::Rate, None, None),
+    bound("its CPU", "rest-tus-4k-c16", Figure::CpuMs, None, None),
+    bound("REST: TUS, 64 MiB in one PATCH, 4 at once", "rest-tus-64m-c4", Figure::Throughput, None, None),
+    bound("its CPU", "rest-tus-64m-c4", Figure::CpuGib, None, None),
+    bound(
+        "REST: a page of 25 files of `GET /api/files`, 4 at once",
+        "rest-filing-list-c4",
+        Figure::Rate,
+        None,
+        None,
+    ),
+    bound("its CPU", "rest-filing-list-c4", Figure::CpuMs, None, None),
 ];
 
 /// The lines that hold for a store into which so many objects were loaded first.

@@ -1,4 +1,4 @@
-//! The cases: what is asked of the S3 door, how often at once, and what has to be there first.
+//! The cases: what is asked of the S3 door and of the REST door, how often at once, and what has to be there first.
 
 use std::sync::OnceLock;
 use std::thread;
@@ -11,6 +11,7 @@ use md5::{Digest, Md5};
 use crate::Outcome;
 use crate::http::Connection;
 use crate::measure::{Measured, Plan, Server};
+use crate::rest::Door;
 use crate::s3::{Body, Ready, Target};
 
 const KIB: usize = 1024;
@@ -45,6 +46,9 @@ enum Ask {
     Prefixes,
     Delete,
     DeleteMany,
+    Direct { bytes: usize },
+    Resumable { bytes: usize },
+    Filing,
 }
 
 /// One case.
@@ -88,6 +92,11 @@ pub(crate) const CASES: &[Case] = &[
     case("list-prefixes-c1", Ask::Prefixes, 1, None),
     case("delete-c16", Ask::Delete, 16, None),
     case("delete-1000-c1", Ask::DeleteMany, 1, None),
+    case("rest-direct-4k-c16", Ask::Direct { bytes: 4 * KIB }, 16, None),
+    case("rest-direct-64m-c4", Ask::Direct { bytes: 64 * MIB }, 4, Some("floor-put-64m-c4")),
+    case("rest-tus-4k-c16", Ask::Resumable { bytes: 4 * KIB }, 16, None),
+    case("rest-tus-64m-c4", Ask::Resumable { bytes: 64 * MIB }, 4, Some("floor-put-64m-c4")),
+    case("rest-filing-list-c4", Ask::Filing, 4, None),
 ];
 
 /// The floor's cases.
@@ -128,6 +137,8 @@ impl Extent {
 /// The server under load, and what has been prepared there.
 pub(crate) struct Bench {
     pub(crate) target: Target,
+    /// The REST door, if it is known.
+    rest: Option<Door>,
     pub(crate) server: Server,
     pub(crate) extent: Extent,
     bucket: OnceLock<()>,
@@ -135,6 +146,7 @@ pub(crate) struct Bench {
     large: OnceLock<()>,
     huge: OnceLock<()>,
     listed: OnceLock<()>,
+    filed: OnceLock<()>,
 }
 
 /// Makes something once; `OnceLock` has no stable way to fail.
@@ -163,9 +175,15 @@ fn spread(folder: &str, number: u64) -> String {
 }
 
 impl Bench {
-    pub(crate) fn new(target: Target, server: Server, extent: Extent) -> Self {
-        let [bucket, hot, large, huge, listed] = std::array::from_fn(|_| OnceLock::new());
-        Self { target, server, extent, bucket, hot, large, huge, listed }
+    pub(crate) fn new(target: Target, rest: Option<Door>, server: Server, extent: Extent) -> Self {
+        let [bucket, hot, large, huge, listed, filed] = std::array::from_fn(|_| OnceLock::new());
+        Self { target, rest, server, extent, bucket, hot, large, huge, listed, filed }
+    }
+
+    /// Whether the door of a case is known.
+    pub(crate) fn reaches(&self, case: &Case) -> bool {
+        let is_rest = matches!(case.ask, Ask::Direct { .. } | Ask::Resumable { .. } | Ask::Filing);
+        !is_rest || self.rest.is_some()
     }
 
     fn plan(&self, case: &Case) -> Plan {
@@ -219,6 +237,9 @@ impl Bench {
             Ask::List | Ask::Prefixes => self.lists(plan, case.ask == Ask::List),
             Ask::Delete => self.deletes(plan),
             Ask::DeleteMany => self.deletes_many(plan),
+            Ask::Direct { bytes } => self.rest_uploads(plan, bytes, Door::direct),
+            Ask::Resumable { bytes } => self.rest_uploads(plan, bytes, Door::resumable),
+            Ask::Filing => self.filing_pages(plan),
         }
     }
 
@@ -305,6 +326,67 @@ impl Bench {
             })
             .collect();
         self.reads(plan, &ready, 206, Some(RANGE_BYTES))
+    }
+
+    fn rest(&self) -> Outcome<&Door> {
+        self.rest.as_ref().ok_or_else(|| "the REST door is not known".into())
+    }
+
+    fn rest_uploads(
+        &self,
+        plan: Plan,
+        bytes: usize,
+        send: impl Fn(&Door, &mut Connection, &Body, u64) -> Outcome<()> + Sync,
+    ) -> Outcome<Measured> {
+        let (rest, body) = (self.rest()?, Body::new(bytes));
+        let plan = Plan { requests_max: (self.extent.upload_bytes_max / bytes).max(4) as u64, ..plan };
+        // bodies that no other case has sent
+        let first = plan.name.bytes().fold(1_u64 << 40, |number, byte| number * 31 + u64::from(byte));
+        self.server.drive(
+            plan,
+            || Connection::open(&rest.address),
+            |connection, number| {
+                send(rest, connection, &body, first.wrapping_add(number))?;
+                Ok(bytes as u64)
+            },
+        )
+    }
+
+    /// Pages of 25 files of one category, in different orders.
+    fn filing_pages(&self, plan: Plan) -> Outcome<Measured> {
+        let rest = self.rest()?;
+        once(&self.filed, || {
+            self.prepare(self.extent.listed, KIB, PREPARERS, |number| {
+                let category = ["facture", "devis"].get(number % 2).unwrap_or(&"autre");
+                format!("/files/general/{category}/{number:06}.pdf")
+            })
+        })?;
+        let last = self.extent.listed / 50;
+        let pages = [1, 2, last / 2, last];
+        let ready: Vec<_> = pages
+            .iter()
+            .flat_map(|page| {
+                ["uploaded_at", "file_name", "size_bytes"].map(|by| {
+                    rest.ready(&format!("/api/files?category=devis&per_page=25&page={page}&sort_by={by}"))
+                })
+            })
+            .collect();
+        for ready in &ready {
+            let text = ready.text(&mut Connection::open(&rest.address)?)?;
+            if text.matches("\"organized_path\"").count() != 25 {
+                return Err(format!("a page that is not full: {text}").into());
+            }
+        }
+        self.server
+            .drive(
+                plan,
+                || Connection::open(&rest.address),
+                |connection, number| {
+                    let which = usize::try_from(number)? % ready.len();
+                    ready.get(which).ok_or("no request")?.send(connection, 200)
+                },
+            )
+            .map(|measured| Measured { bytes: 0, ..measured })
     }
 
     /// As many connections as parts are sent at once.

@@ -26,6 +26,7 @@ pub(crate) struct Connection {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) etag: String,
+    pub(crate) location: String,
     pub(crate) body_bytes: u64,
     length: Option<u64>,
     chunked: bool,
@@ -133,6 +134,8 @@ impl Connection {
                 answer.chunked = value.eq_ignore_ascii_case("chunked");
             } else if name.eq_ignore_ascii_case("etag") {
                 value.clone_into(&mut answer.etag);
+            } else if name.eq_ignore_ascii_case("location") {
+                value.clone_into(&mut answer.location);
             }
         }
     }

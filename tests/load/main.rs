@@ -1,4 +1,4 @@
-//! `coffre-load`: how fast the S3 door is, with what it costs the server, beside a floor measured in the same run.
+//! `coffre-load`: how fast the S3 door and the REST door are, with what it costs the server, beside a floor measured in the same run.
 //!
 //! Starts a daemon of its own on a temporary folder (or takes `--endpoint`), drives one case after the other over
 //! connections that stay open, and prints a line each; then ratios to the floor, JSON or the README's table.
@@ -16,6 +16,7 @@ mod http;
 mod life;
 mod measure;
 mod report;
+mod rest;
 mod s3;
 
 use std::path::PathBuf;
@@ -29,7 +30,12 @@ use cases::{Bench, CASES, Extent, FLOOR};
 use floor::Floor;
 use measure::{Measured, Server, disk_of};
 use report::{Machine, Rates, Report};
+use rest::Door;
 use s3::Target;
+
+/// What is measured is the door, not its limits.
+const UNLIMITED: [(&str, &str); 2] =
+    [("COFFRE_LIMITS__RATE__GENERAL", "0"), ("COFFRE_LIMITS__RATE__UPLOAD", "0")];
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -64,7 +70,7 @@ struct Arguments {
     /// Process of that server: its CPU and memory
     #[arg(long, requires = "endpoint")]
     pid: Option<u32>,
-    /// HOST:PORT of that server's `/metrics`: its syncs
+    /// HOST:PORT of that server's REST door: its syncs (`/metrics`), and its own cases with the token in `COFFRE_TOKEN`
     #[arg(long, requires = "endpoint")]
     rest: Option<String>,
     /// No floor
@@ -143,7 +149,7 @@ fn measure_floor(
     };
     let floor = Floor::start()?;
     let server = Server::new(Some(floor.pid()), None, None);
-    let bench = Bench::new(Target::new(&floor.address, None), server, extent);
+    let bench = Bench::new(Target::new(&floor.address, None), None, server, extent);
     let mut measured = Vec::new();
     for case in FLOOR.iter().filter(|case| arguments.wants(case.name)) {
         let case = bench.run_floor(case)?;
@@ -161,26 +167,34 @@ fn measure_door(
 ) -> Outcome<()> {
     let disk = disk_of(folder).map(|(name, _)| name);
     let data = tempfile::Builder::new().prefix("coffre-load-").tempdir_in(folder)?;
-    let environment: Vec<_> = arguments.env.iter().filter_map(|pair| pair.split_once('=')).collect();
-    let (target, server, daemon) = if let Some(endpoint) = &arguments.endpoint {
+    let given = arguments.env.iter().filter_map(|pair| pair.split_once('='));
+    let environment: Vec<_> = UNLIMITED.into_iter().chain(given).collect();
+    let (target, rest, server, daemon) = if let Some(endpoint) = &arguments.endpoint {
         let variable = |name: &str| std::env::var(name).map_err(|_| format!("{name} is not set"));
         let (id, secret) = (variable("AWS_ACCESS_KEY_ID")?, variable("AWS_SECRET_ACCESS_KEY")?);
         let key = Key { id, secret, region: "us-east-1".into() };
-        (Target::new(endpoint, Some(key)), Server::new(arguments.pid, arguments.rest.clone(), disk), None)
+        let server = Server::new(arguments.pid, arguments.rest.clone(), disk);
+        let rest = arguments.rest.clone().zip(std::env::var("COFFRE_TOKEN").ok());
+        let rest = rest.map(|(address, token)| Door { address, token });
+        (Target::new(endpoint, Some(key)), rest, server, None)
     } else {
         let daemon = Daemon::start_with(&data.path().join("data"), &[], &environment);
         let server = Server::new(Some(daemon.pid()), Some(daemon.rest_address().into()), disk);
-        (Target::new(daemon.s3_address(), Some(daemon.admin_key())), server, Some(daemon))
+        let credentials = daemon.credentials();
+        let token =
+            credentials.get("token").and_then(serde_json::Value::as_str).ok_or("no token")?.to_owned();
+        let rest = Door { address: daemon.rest_address().to_owned(), token };
+        (Target::new(daemon.s3_address(), Some(daemon.admin_key())), Some(rest), server, Some(daemon))
     };
     server.settle();
     report.idle_rss_anon = server.rss_anon();
-    let bench = Bench::new(target, server, extent);
+    let bench = Bench::new(target, rest, server, extent);
     if arguments.objects > 0 {
         let begin = Instant::now();
         bench.load(arguments.objects)?;
         eprintln!("loaded {} objects in {:.1} s", arguments.objects, begin.elapsed().as_secs_f64());
     }
-    for case in CASES.iter().filter(|case| arguments.wants(case.name)) {
+    for case in CASES.iter().filter(|case| arguments.wants(case.name) && bench.reaches(case)) {
         let case = bench.run(case)?;
         eprintln!("{}", report::line(&case));
         report.cases.push(case);

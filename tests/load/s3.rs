@@ -48,11 +48,25 @@ impl Body {
         Self { base, hashed }
     }
 
+    /// What it begins with; a [`tail`] follows.
+    pub(crate) fn base(&self) -> &[u8] {
+        &self.base
+    }
+
     fn digest(&self, tail: &[u8]) -> String {
         let mut hasher = self.hashed.clone();
         hasher.update(tail);
         hex::encode(hasher.finalize())
     }
+}
+
+/// The end that makes a body one of its own.
+pub(crate) fn tail(number: u64) -> [u8; TAIL_BYTES] {
+    let mut tail = [0; TAIL_BYTES];
+    let (left, right) = tail.split_at_mut(TAIL_BYTES / 2);
+    left.copy_from_slice(&number.to_be_bytes());
+    right.copy_from_slice(&u64::from(std::process::id()).to_be_bytes());
+    tail
 }
 
 impl Target {
@@ -135,10 +149,7 @@ impl Target {
         is_signed: bool,
     ) -> Outcome<Answer> {
         let number = self.bodies.fetch_add(1, Ordering::Relaxed);
-        let mut tail = [0; TAIL_BYTES];
-        let (left, right) = tail.split_at_mut(TAIL_BYTES / 2);
-        left.copy_from_slice(&number.to_be_bytes());
-        right.copy_from_slice(&u64::from(std::process::id()).to_be_bytes());
+        let tail = tail(number);
         let payload = if is_signed { body.digest(&tail) } else { UNSIGNED.to_owned() };
         let length = body.base.len() + TAIL_BYTES;
         let head = self.head("PUT", path, query, &[], &payload, Some(length));
@@ -164,6 +175,10 @@ impl Target {
 }
 
 impl Ready {
+    pub(crate) fn new(head: Vec<u8>, has_body: bool) -> Self {
+        Self { head, has_body }
+    }
+
     /// Sends it and expects this status; the body is counted, not kept.
     pub(crate) fn send(&self, connection: &mut Connection, status: u16) -> Outcome<u64> {
         let answer = connection.exchange(&self.head, &[], self.has_body, |_| ())?;
@@ -181,7 +196,7 @@ impl Ready {
     }
 }
 
-fn expect(answer: Answer, method: &str, path: &str, status: u16) -> Outcome<Answer> {
+pub(crate) fn expect(answer: Answer, method: &str, path: &str, status: u16) -> Outcome<Answer> {
     if answer.status == status {
         Ok(answer)
     } else {

@@ -13,6 +13,7 @@ mod kill;
 mod life;
 mod limits;
 mod names;
+mod namespace;
 mod posix;
 mod programs;
 mod rig;

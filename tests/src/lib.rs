@@ -1,4 +1,4 @@
-//! What the suites share: the daemon as a process ([`daemon`]), an S3 client that signs ([`s3`]), seeds ([`seed`]) and
+//! What the suites share: the daemon as a process ([`daemon`]), an S3 client that signs ([`s3`]), a REST client on raw sockets ([`rest`]), seeds ([`seed`]) and
 //! commands ([`command`]). Knows the product only from outside: no crate of it is imported.
 //!
 //! A harness may panic: that is how a test fails.
@@ -15,6 +15,7 @@
 pub mod command;
 pub mod daemon;
 pub mod loop_disk;
+pub mod rest;
 pub mod s3;
 pub mod seed;
 pub mod sign;

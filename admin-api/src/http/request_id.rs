@@ -9,38 +9,28 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument as _;
 
-use crate::Options;
+use crate::Host;
 
 /// The header.
-pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest id kept.
 const LENGTH_MAX: usize = 128;
 
 /// The request's id, in its extensions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestId(pub Arc<str>);
-
-tokio::task_local! {
-    /// The id of the request being answered, for errors made where no request is at hand.
-    static CURRENT: Arc<str>;
-}
-
-/// The id of the request being answered on this task; `None` outside one.
-pub(crate) fn current() -> Option<String> {
-    CURRENT.try_with(ToString::to_string).ok()
-}
+pub(crate) struct RequestId(pub(crate) Arc<str>);
 
 pub(crate) async fn keep_or_make(
-    State(options): State<Arc<Options>>,
+    State(host): State<Arc<dyn Host>>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let kept =
         request.headers().get(X_REQUEST_ID).and_then(|value| value.to_str().ok()).filter(|id| is_kept(id));
-    let id: Arc<str> = kept.map_or_else(|| options.host.request_id(), str::to_owned).into();
+    let id: Arc<str> = kept.map_or_else(|| host.request_id(), str::to_owned).into();
     request.extensions_mut().insert(RequestId(Arc::clone(&id)));
     let span = tracing::info_span!("request", door = "rest", request_id = %id);
-    let mut response = CURRENT.scope(Arc::clone(&id), next.run(request).instrument(span)).await;
+    let mut response = next.run(request).instrument(span).await;
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(X_REQUEST_ID, value);
     }

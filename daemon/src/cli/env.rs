@@ -1,4 +1,5 @@
-//! `coffre env`: the variables that aws-cli and the SDKs read, from `credentials.json` and `listen.json`.
+//! `coffre env`: the variables that aws-cli and the SDKs read, and two for the REST door (`REST_URL`, `REST_TOKEN`), from
+//! `credentials.json` and `listen.json`.
 //!
 //! Reads files of the data directory only: who may read them may know what is printed.
 
@@ -19,10 +20,12 @@ pub(super) fn run(context: &Context) -> Result<ExitCode> {
     let mut variables = vec![
         ("AWS_ACCESS_KEY_ID", text(&credentials, "access_key_id").to_owned()),
         ("AWS_SECRET_ACCESS_KEY", text(&credentials, "secret_access_key").to_owned()),
+        ("REST_TOKEN", text(&credentials, "token").to_owned()),
     ];
     if let Some(listen) = Addresses::read(&context.data) {
         variables.push(("AWS_DEFAULT_REGION", listen.region));
         variables.push(("AWS_ENDPOINT_URL", listen.s3_url));
+        variables.push(("REST_URL", listen.rest_url));
     }
     variables.retain(|(_, value)| !value.is_empty());
     let value = variables.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect::<Value>();

@@ -130,7 +130,10 @@ pub(crate) fn run() -> ExitCode {
         return mount::run_as_helper(&arguments.collect::<Vec<_>>());
     }
     let cli = Cli::parse();
-    let context = Context { data: cli.data.unwrap_or_else(default_data), output: Output::new(cli.json) };
+    let data = cli.data.unwrap_or_else(default_data);
+    // The store syncs directories above its files: a name alone has none.
+    let data = std::path::absolute(&data).unwrap_or(data);
+    let context = Context { data, output: Output::new(cli.json) };
     let done = match cli.command {
         Sub::Serve(args) => serve::run(&context, args),
         Sub::User(args) => user::run(&context, args),

@@ -1,8 +1,9 @@
 //! What settings must satisfy beyond their types: pure, one line of reason for each refusal.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
+use coffre_admin_api::TrustedProxies;
 use http::Uri;
 
 use super::keys::{Config, INLINE_MAX, Jwt, MIB};
@@ -12,20 +13,8 @@ type Refused = (&'static str, String);
 
 /// Sections and keys of features that this version does not have. They are read and checked, so that one file can
 /// be written for a later version; the daemon says at its start which of those given have no effect.
-const UNUSED: &[&str] = &[
-    "s3.lifecycle_interval_seconds",
-    "s3.lifecycle_day_seconds",
-    "rest.trusted_proxies",
-    "rest.cors_origins",
-    "limits",
-    "outbound",
-    "gateway",
-    "filing",
-    "auth",
-    "billing",
-    "media",
-    "jobs",
-];
+const UNUSED: &[&str] =
+    &["s3.lifecycle_interval_seconds", "s3.lifecycle_day_seconds", "outbound", "billing", "media", "jobs"];
 
 /// Whether the key belongs to a feature to come.
 pub(super) fn is_unused(key: &str) -> bool {
@@ -86,12 +75,9 @@ fn doors(config: &Config) -> Result<(), Refused> {
             return Err((key, "has to be at least 1".into()));
         }
     }
-    if let Some(bad) = rest.trusted_proxies.iter().find(|text| !is_address_or_cidr(text)) {
-        return Err((
-            "rest.trusted_proxies",
-            format!("`{bad}` is neither an address nor a CIDR, as `10.0.0.0/8`"),
-        ));
-    }
+    TrustedProxies::parse(rest.trusted_proxies.iter().map(String::as_str)).map_err(|bad| {
+        ("rest.trusted_proxies", format!("`{bad}` is neither an address nor a CIDR, as `10.0.0.0/8`"))
+    })?;
     let origin_ok = |origin: &String| origin == "*" || is_url(origin);
     if let Some(bad) = rest.cors_origins.iter().find(|origin| !origin_ok(origin)) {
         return Err((
@@ -101,6 +87,13 @@ fn doors(config: &Config) -> Result<(), Refused> {
     }
     if rest.metrics_token.as_ref().is_some_and(|token| token.0.is_empty()) {
         return Err(("rest.metrics_token", "is empty; leave it out to open /metrics".into()));
+    }
+    if !coffre_admin_api::is_zone(&config.filing.timezone) {
+        let name = &config.filing.timezone;
+        return Err(("filing.timezone", format!("`{name}` is no time zone, as `Europe/Paris` or `UTC`")));
+    }
+    if config.filing.max_file_size == 0 {
+        return Err(("filing.max_file_size", "has to be at least 1".into()));
     }
     match (&config.tls.cert, &config.tls.key) {
         (Some(_), None) => Err(("tls.cert", "needs [tls] key beside it".into())),
@@ -213,11 +206,4 @@ fn is_host(text: &str) -> bool {
 fn is_host_port(text: &str) -> bool {
     text.parse::<SocketAddr>().is_ok()
         || text.rsplit_once(':').is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok())
-}
-
-fn is_address_or_cidr(text: &str) -> bool {
-    let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
-    let Ok(address) = address.parse::<IpAddr>() else { return false };
-    let most = if address.is_ipv4() { 32 } else { 128 };
-    bits.is_none_or(|bits| bits.parse::<u8>().is_ok_and(|bits| bits <= most))
 }

@@ -311,7 +311,8 @@ pub(crate) struct Filing {
 
 impl Default for Filing {
     fn default() -> Self {
-        Self { max_file_size: 100 * MIB, timezone: "UTC".into(), debug: false }
+        // The document's 10 MB, counted as its framework does.
+        Self { max_file_size: 10 * MIB, timezone: "UTC".into(), debug: false }
     }
 }
 
@@ -323,7 +324,6 @@ pub(crate) struct Auth {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "bearer tokens' routes are to come")]
 pub(crate) struct Jwt {
     pub(crate) issuer: String,
     #[serde(default)]

@@ -131,6 +131,8 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("[audit]\nkeep_days = 0", "audit.keep_days", "has to be 1 to"),
     ("[buckets]\nfiling = \"Files\"", "buckets.filing", "`Files` is not a bucket name"),
     ("[buckets]\nmedia = \"files\"", "buckets.media", "`files` is the name of two built-in buckets"),
+    ("[filing]\ntimezone = \"Mars/Olympus\"", "filing.timezone", "`Mars/Olympus` is no time zone"),
+    ("[filing]\nmax_file_size = 0", "filing.max_file_size", "has to be at least 1"),
     // features to come
     ("[mount]\numask = \"999\"", "mount.umask", "octal"),
     ("[mount]\nsync_interval_ms = 1", "mount.sync_interval_ms", "10 to 60000"),
@@ -201,9 +203,9 @@ fn a_file_that_is_not_there_is_an_error() {
 
 #[test]
 fn settings_of_features_to_come_are_told() {
-    let loaded = load("[filing]\ndebug = true\n[s3]\nregion = \"r\"", &[], &[]).unwrap();
+    let loaded = load("[jobs]\nworkers = 3\n[s3]\nregion = \"r\"", &[], &[]).unwrap();
     let unused: Vec<&str> = loaded.given.iter().filter(|g| g.is_unused).map(|g| g.key.as_str()).collect();
-    assert_eq!(unused, ["filing.debug"]);
+    assert_eq!(unused, ["jobs.workers"]);
 }
 
 /// The operator's reference has a row for every key.

@@ -1,5 +1,6 @@
 //! What each command does: names become ids, one function of `identity` or `store` is called, its result becomes JSON.
 
+use coffre_admin_api::view;
 use coffre_identity::{NewToken, NewUser, Role, User};
 use coffre_store::object::Bucket;
 use coffre_store::{BucketName, Cx, UserId};
@@ -36,7 +37,7 @@ impl From<coffre_identity::Error> for Refusal {
             E::Invalid { .. } => StatusCode::BAD_REQUEST,
             E::Denied | E::TokenExpired => StatusCode::FORBIDDEN,
             E::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
-            E::Stopped => StatusCode::SERVICE_UNAVAILABLE,
+            E::Stopped | E::IssuerUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             E::MasterKeyMissing
             | E::WrongMasterKey
             | E::MasterKey { .. }
@@ -105,7 +106,7 @@ pub(super) async fn perform(daemon: &Daemon, host: &Host, command: Command) -> A
         }
         Command::OrgCreate { name } => {
             let org = identity.create_org(&cx, &name).await?;
-            Ok(json!({"id": org.id.to_string(), "name": org.name}))
+            Ok(as_json(&view::Organisation::of(&org)))
         }
         Command::OrgAddMember { org, user } => {
             let (org, user) = (org_of(daemon, &org).await?, user_of(daemon, &user).await?.id);
@@ -138,7 +139,7 @@ pub(super) async fn perform(daemon: &Daemon, host: &Host, command: Command) -> A
         Command::Check { rebuild_index } => check(daemon, rebuild_index).await,
         // Its answer is no JSON (`export.rs`).
         Command::Export => Err(Refusal::bad("an export is a stream")),
-        Command::Status => Ok(host.status(daemon, &cx).await?),
+        Command::Status => Ok(host.told(daemon, &cx).await?),
         Command::Mount(wanted) => {
             Ok(json!({"path": daemon.mounts.mount(daemon, wanted).await.map_err(refused)?}))
         }
@@ -185,15 +186,7 @@ async fn user_id_of(daemon: &Daemon, id_or_name: Option<String>) -> Result<Optio
 }
 
 fn user_json(user: &User) -> Value {
-    json!({
-        "id": user.id.to_string(),
-        "serial": user.serial,
-        "name": user.name,
-        "email": user.email,
-        "role": user.role.as_str(),
-        "disabled": user.is_disabled,
-        "created_at": rfc3339(user.created_ms),
-    })
+    as_json(&view::User::of(user))
 }
 
 async fn users(daemon: &Daemon, cx: &Cx, command: Command) -> Answer {
@@ -220,11 +213,7 @@ async fn keys(daemon: &Daemon, cx: &Cx, command: Command) -> Answer {
         Command::KeyCreate { user } => {
             let user = user_of(daemon, &user).await?;
             let key = identity.create_key(cx, user.id).await?;
-            Ok(json!({
-                "user_id": user.id.to_string(),
-                "access_key_id": key.access_key_id,
-                "secret_access_key": key.secret_access_key.expose(),
-            }))
+            Ok(as_json(&view::MadeKey::of(user.id, &key)))
         }
         Command::KeyRevoke { access_key_id } => {
             identity.revoke_key(cx, &access_key_id).await?;
@@ -233,14 +222,7 @@ async fn keys(daemon: &Daemon, cx: &Cx, command: Command) -> Answer {
         Command::KeyList { user } => {
             let user = user_id_of(daemon, user).await?;
             let keys = identity.list_keys(cx, user).await?;
-            let view = |key: &coffre_identity::KeyInfo| {
-                json!({
-                    "access_key_id": key.access_key_id,
-                    "user_id": key.user.to_string(),
-                    "created_at": rfc3339(key.created_ms),
-                })
-            };
-            Ok(json!({"keys": keys.iter().map(view).collect::<Vec<_>>()}))
+            Ok(json!({"keys": keys.iter().map(view::Key::of).collect::<Vec<_>>()}))
         }
         _ => Err(Refusal::bad("not a command about keys")),
     }
@@ -262,24 +244,13 @@ async fn token_create(daemon: &Daemon, cx: &Cx, new: TokenCreate) -> Answer {
         ..NewToken::of(user, &new.name)
     };
     let issued = daemon.identity.create_token(cx, token).await?;
-    Ok(json!({"id": issued.id.to_string(), "token": issued.text.expose(), "user_id": user.to_string()}))
+    Ok(as_json(&view::MadeToken::of(user, &issued)))
 }
 
 async fn token_list(daemon: &Daemon, cx: &Cx, user: Option<String>) -> Answer {
     let user = user_id_of(daemon, user).await?;
     let tokens = daemon.identity.list_tokens(cx, user).await?;
-    let view = |token: &coffre_identity::TokenInfo| {
-        json!({
-            "id": token.id.to_string(),
-            "name": token.name,
-            "user_id": token.user.to_string(),
-            "permissions": token.permissions,
-            "created_at": rfc3339(token.created_ms),
-            "expires_at": token.expires_ms.map(rfc3339),
-            "last_used_at": token.used_ms.map(rfc3339),
-        })
-    };
-    Ok(json!({"tokens": tokens.iter().map(view).collect::<Vec<_>>()}))
+    Ok(json!({"tokens": tokens.iter().map(view::Token::of).collect::<Vec<_>>()}))
 }
 
 async fn buckets(daemon: &Daemon, cx: &Cx, command: Command) -> Answer {
@@ -307,11 +278,7 @@ fn bucket_name(text: &str) -> Result<BucketName, Refusal> {
 }
 
 fn bucket_json(bucket: &Bucket) -> Value {
-    json!({
-        "name": bucket.name.as_str(),
-        "owner": bucket.owner.map(|owner| owner.to_string()),
-        "created_at": rfc3339(bucket.created_ms),
-    })
+    as_json(&view::Bucket::of(bucket))
 }
 
 async fn gc(daemon: &Daemon) -> Answer {
@@ -333,11 +300,4 @@ async fn check(daemon: &Daemon, rebuild_index: bool) -> Answer {
         }
     }
     Ok(value)
-}
-
-/// A time as text, UTC.
-pub(crate) fn rfc3339(ms: u64) -> String {
-    let time = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000);
-    let text = time.ok().and_then(|time| time.format(&time::format_description::well_known::Rfc3339).ok());
-    text.unwrap_or_default()
 }

@@ -199,6 +199,8 @@ impl Line {
         self.request_id = head.headers.get(self.kind.id_header()).cloned();
         if let Some(operation) = head.extensions.get::<coffre_s3api::Operation>() {
             self.operation = operation.name().to_owned().into();
+        } else if let Some(operation) = head.extensions.get::<coffre_admin_api::Operation>() {
+            self.operation = operation.0.to_string().into();
         }
         self
     }

@@ -16,6 +16,17 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
+fn a_data_directory_by_its_name_alone_is_in_the_working_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = coffre();
+    command.current_dir(folder.path());
+    command.args(["serve", "--s3-listen", "127.0.0.1:0", "--rest-listen", "127.0.0.1:0"]);
+    let daemon = Daemon::spawn(folder.path(), command);
+    assert!(folder.path().join("data/credentials.json").is_file(), "the default is data");
+    daemon.stop();
+}
+
+#[test]
 fn a_start_a_life_and_a_stop() {
     let folder = tempfile::tempdir().unwrap();
     let mut daemon = Daemon::start(folder.path());
@@ -145,11 +156,19 @@ fn it_tells_once_how_to_reach_it_and_no_secret() {
     let shell = std::process::Command::new("sh")
         .args([
             "-c",
-            &format!("{variables}; echo $AWS_ACCESS_KEY_ID $AWS_SECRET_ACCESS_KEY $AWS_ENDPOINT_URL"),
+            &format!(
+                "{variables}; echo $AWS_ACCESS_KEY_ID $AWS_SECRET_ACCESS_KEY $AWS_ENDPOINT_URL $REST_TOKEN $REST_URL"
+            ),
         ])
         .output()
         .unwrap();
-    let expected = [&credentials["access_key_id"], &credentials["secret_access_key"], &listen["s3_url"]];
+    let expected = [
+        &credentials["access_key_id"],
+        &credentials["secret_access_key"],
+        &listen["s3_url"],
+        &credentials["token"],
+        &listen["rest_url"],
+    ];
     let expected = expected.map(|value| value.as_str().unwrap()).join(" ");
     assert_eq!(
         String::from_utf8(shell.stdout).unwrap().trim(),

@@ -8,7 +8,7 @@ use crate::process::Daemon;
 fn errors_are_json_with_the_request_id() {
     let folder = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(folder.path());
-    let missing = daemon.rest("GET", "/api/v1/nowhere", "x-request-id: mine-1\r\n");
+    let missing = daemon.rest("GET", "/nowhere", "x-request-id: mine-1\r\n");
     assert_eq!(missing.status, 404);
     assert_eq!(missing.json()["error"]["code"], "NOT_FOUND");
     assert_eq!(missing.header("x-request-id"), Some("mine-1"));
@@ -57,7 +57,7 @@ fn metrics_are_measured_and_may_want_a_token() {
     assert!(value("process_open_fds") > 5.0);
     assert!(value("coffre_disk_free_bytes") > 0.0);
     assert!(value("coffre_store_objects{bucket=\"files\"}") < 1.0);
-    let refused = "coffre_requests_total{door=\"rest\",operation=\"metrics\",status=\"401\"}";
+    let refused = "coffre_requests_total{door=\"rest\",operation=\"/metrics\",status=\"401\"}";
     let exactly = |name: &str, n: f64| assert!((value(name) - n).abs() < 0.5, "{name}: {}", value(name));
     exactly(refused, 2.0);
     exactly("coffre_requests_total{door=\"rest\",operation=\"other\",status=\"404\"}", 1.0);

@@ -48,7 +48,7 @@ fn beyond_loopback_a_public_url_is_required() {
 fn config_check_tells_what_was_given_where() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("coffre.toml");
-    std::fs::write(&file, "[s3]\nregion = \"eu-test-1\"\n[filing]\ndebug = true\n").unwrap();
+    std::fs::write(&file, "[s3]\nregion = \"eu-test-1\"\n[jobs]\nworkers = 3\n").unwrap();
     let checked = coffre()
         .args(["--json", "config", "check"])
         .env("CONFIGURATION_DIRECTORY", folder.path())
@@ -67,7 +67,7 @@ fn config_check_tells_what_was_given_where() {
     assert_eq!(
         given,
         [
-            ("filing.debug", file, true),
+            ("jobs.workers", file, true),
             ("log.format", "COFFRE_LOG__FORMAT", false),
             ("s3.region", file, false)
         ]

@@ -446,3 +446,36 @@ fn a_policy_put_anew_counts_at_the_next_question() {
         assert_eq!((rules.decide(&ask), rules.decide(&ask)), (expected, expected));
     }
 }
+
+#[test]
+fn what_is_in_the_gateway_may_be_read_by_all_and_listed_by_nobody_unless_it_is_said_not_to() {
+    let (nobody, there) = (cx(&Principal::anonymous(), Door::S3), version(Some(1)));
+    let deny = r#"{"Statement":{"Effect":"Deny","Principal":"*","Action":"s3:GetObject","Resource":"arn:aws:s3:::bucket/*"}}"#;
+    let gateway = Bucket { place: Some(BuiltIn::Gateway), ..bucket(None) };
+    let buckets = [
+        (gateway.clone(), true),
+        (Bucket { blocks_public: true, ..gateway.clone() }, false),
+        (Bucket { policy: Some(deny.into()), ..gateway.clone() }, false),
+        (Bucket { policy: Some("unreadable".into()), ..gateway.clone() }, false),
+        (Bucket { place: Some(BuiltIn::Media), ..gateway }, false),
+    ];
+    for (bucket, is_open) in &buckets {
+        for (action, existing, may) in [
+            (Action::GetObject, Some(&there), true),
+            (Action::GetObject, None, false),
+            (Action::GetObjectVersion, Some(&there), false),
+            (Action::GetObjectTagging, Some(&there), false),
+            (Action::PutObject, Some(&there), false),
+            (Action::DeleteObject, Some(&there), false),
+            (Action::ListBucket, None, false),
+            (Action::ListBucketMultipartUploads, None, false),
+        ] {
+            for by_setting in [true, false] {
+                let key = Some("app/team/uploads/x_1_00000000.txt");
+                let ask = Ask { cx: &nobody, action, bucket: Some(bucket), key, existing, initiator: None };
+                let expected = if may && *is_open && by_setting { Decision::Allow } else { Decision::Deny };
+                assert_eq!(Rules::new(by_setting).decide(&ask), expected, "{action:?} {bucket:?}");
+            }
+        }
+    }
+}

@@ -125,6 +125,7 @@ impl World {
             clock: clock.clone(),
             ids: ids.clone(),
             built_in: built_in.clone(),
+            gateway_public_read: true,
         })
         .await
         .unwrap();
