@@ -5,8 +5,14 @@
 //! Promises: a body whose claims do not hold yields an error and no digests. Leaves out threads: the lanes are plain
 //! values, `blob/stage.rs` runs them beside each other.
 
+mod md5;
+mod rest;
+
 use crc_fast::CrcAlgorithm;
 use sha2::Digest as _;
+
+pub(crate) use md5::{Chain, Job, LANES, Md5, compress_together};
+pub(crate) use rest::{Rest, joined};
 
 use crate::digest::{Algorithm, Checksum, ChecksumKind, Sha256};
 use crate::put::Claims;
@@ -52,8 +58,14 @@ pub(crate) struct MainLane {
     sha1: Option<sha1::Sha1>,
 }
 
+/// What takes bytes into an MD5, and lets others do so.
+pub(crate) trait TakesMd5: Takes {
+    /// The one MD5 that the next bytes go into; `None`: there is more to do with them than that.
+    fn alone(&mut self) -> Option<&mut Md5>;
+}
+
 /// The lane of MD5, which takes longer than all others together.
-pub(crate) struct Md5Lane(Option<md5_simd::Md5>);
+pub(crate) struct Md5Lane(Option<Md5>);
 
 impl MainLane {
     fn new(wanted: &Wanted) -> Self {
@@ -87,7 +99,7 @@ impl Md5Lane {
     /// Takes the next bytes.
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         if let Some(md5) = &mut self.0 {
-            md5.update(bytes);
+            md5.take(bytes);
         }
     }
 }
@@ -108,9 +120,15 @@ impl Takes for Md5Lane {
     }
 }
 
+impl TakesMd5 for Md5Lane {
+    fn alone(&mut self) -> Option<&mut Md5> {
+        self.0.as_mut()
+    }
+}
+
 /// Fresh lanes.
 pub(crate) fn lanes(wanted: &Wanted) -> (MainLane, Md5Lane) {
-    (MainLane::new(wanted), Md5Lane(wanted.md5.then(md5_simd::Md5::new)))
+    (MainLane::new(wanted), Md5Lane(wanted.md5.then(Md5::new)))
 }
 
 /// The digests of a whole body.
@@ -141,7 +159,7 @@ pub(crate) fn finish(wanted: &Wanted, main: MainLane, md5: Md5Lane) -> Digests {
         Some(Checksum { algorithm, kind: ChecksumKind::FullObject, value: value(algorithm)? })
     });
     let checksums = checksums.collect();
-    Digests { sha256, md5: md5.0.map(md5_simd::Md5::finalize), crc64nvme, checksums }
+    Digests { sha256, md5: md5.0.map(Md5::finish), crc64nvme, checksums }
 }
 
 /// The library gives every CRC as 64 bits; a 32-bit one stands in the low half.
@@ -251,7 +269,7 @@ mod tests {
             }
             let digests = finish(&all(), main, md5);
             prop_assert_eq!(&digests, &digest(&all(), &whole));
-            prop_assert_eq!(digests.md5, Some(md5::Md5::digest(&whole).into()));
+            prop_assert_eq!(digests.md5, Some(::md5::Md5::digest(&whole).into()));
             let crc32 = crc(0xedb8_8320, 32, &whole).to_be_bytes();
             prop_assert_eq!(value(&digests, Algorithm::Crc32), hex::encode(&crc32[4..]));
             let crc32c = crc(0x82f6_3b78, 32, &whole).to_be_bytes();
@@ -265,13 +283,13 @@ mod tests {
     fn md5_is_md5() {
         let bytes: Vec<u8> = (0_u32..300_000).map(|n| n.wrapping_mul(0x9e37_79b9).to_le_bytes()[3]).collect();
         for len in (0..260).chain([4095, 4096, 65_537, 299_999, 300_000]) {
-            let expected: [u8; 16] = md5::Md5::digest(&bytes[..len]).into();
+            let expected: [u8; 16] = ::md5::Md5::digest(&bytes[..len]).into();
             for cut in [0, 1, 63, 64, 65, len / 2] {
                 let cut = cut.min(len);
-                let mut lane = Md5Lane(Some(md5_simd::Md5::new()));
+                let mut lane = Md5Lane(Some(Md5::new()));
                 lane.update(&bytes[..cut]);
                 lane.update(&bytes[cut..len]);
-                assert_eq!(lane.0.unwrap().finalize(), expected, "{len} bytes, cut at {cut}");
+                assert_eq!(lane.0.unwrap().finish(), expected, "{len} bytes, cut at {cut}");
             }
         }
     }

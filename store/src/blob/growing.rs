@@ -16,7 +16,7 @@ use super::parts::Doubt;
 use super::pipeline::{End, Pipeline, Target};
 use super::place::Place;
 use super::{Blobs, DIRECT_BYTES_MIN, File};
-use crate::hasher::Takes;
+use crate::hasher::{Takes, TakesMd5};
 use crate::refs::NewBlob;
 use crate::{Error, Result, UploadId};
 
@@ -119,7 +119,7 @@ impl Blobs {
     }
 
     /// Begins to append at `offset`; at most `room` bytes. `lanes` go on from the bytes before.
-    pub(crate) fn grow<M: Takes, D: Takes>(
+    pub(crate) fn grow<M: Takes, D: TakesMd5>(
         &self,
         file: File,
         offset: u64,
@@ -134,7 +134,7 @@ impl Blobs {
     }
 }
 
-impl<M: Takes, D: Takes> Growing<M, D> {
+impl<M: Takes, D: TakesMd5> Growing<M, D> {
     /// Takes the next bytes.
     pub(crate) async fn take(&mut self, bytes: &[u8]) -> Result<()> {
         self.taken += bytes.len() as u64;

@@ -24,6 +24,7 @@ pub(crate) mod rig;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod together;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -78,6 +79,7 @@ struct Inner {
     blocking: Arc<Semaphore>,
     runtime: tokio::runtime::Handle,
     buffers: Arc<buffer::Buffers>,
+    together: together::Together,
     reads: buffer::ReadBuffers,
     dirs: dirs::Dirs,
     parts: parts::PartsFiles,
@@ -111,6 +113,7 @@ impl Blobs {
             blocking: Arc::new(Semaphore::new(BLOCKING_MAX)),
             runtime: tokio::runtime::Handle::current(),
             buffers: Arc::default(),
+            together: together::Together::new(),
             reads: buffer::ReadBuffers::default(),
             dirs: dirs::Dirs::new(),
             parts: parts::PartsFiles::default(),

@@ -13,8 +13,9 @@ use super::buffer::{Allowance, Block};
 use super::growing::Turn;
 use super::parts::SlotClaim;
 use super::stage::head_of;
+use super::together::Stream;
 use super::{Blobs, File, Inner};
-use crate::hasher::Takes;
+use crate::hasher::{Takes, TakesMd5};
 use crate::{Error, Result};
 
 /// Bytes between two looks at the free space of a body whose size was not announced.
@@ -70,9 +71,37 @@ impl<S: Send + 'static> Lane<S> {
         }));
     }
 
+    /// A step that goes on elsewhere.
+    fn then<F>(&mut self, failed: &Arc<AtomicBool>, step: impl FnOnce(S) -> F + Send + 'static)
+    where
+        F: Future<Output = Result<S>> + Send + 'static,
+    {
+        let before = std::mem::replace(&mut self.0, Tail::Taken);
+        let failed = Arc::clone(failed);
+        self.0 = Tail::Running(tokio::spawn(async move {
+            let state = before.end().await?;
+            step(state).await.inspect_err(|_| failed.store(true, Ordering::Release))
+        }));
+    }
+
     async fn end(self) -> Result<S> {
         self.0.end().await
     }
+}
+
+/// Hashes a block: together with other streams' where that is all there is to do.
+async fn chained<D: TakesMd5>(blobs: &Blobs, mut lane: D, block: Arc<Block>) -> Result<D> {
+    let Some(md5) = lane.alone() else {
+        let hash = move |_: &Inner| {
+            lane.take(block.bytes());
+            Ok(lane)
+        };
+        return blobs.blocking("hashing", hash).await;
+    };
+    let range = md5.open(block.bytes());
+    let chain = blobs.chain(md5.chain, Arc::clone(&block), range.clone()).await?;
+    md5.close(chain, block.bytes().get(range.end..).unwrap_or_default());
+    Ok(lane)
 }
 
 impl<S> Tail<S> {
@@ -100,11 +129,12 @@ pub(super) struct Pipeline<M, D> {
     failed: Arc<AtomicBool>,
     main: Lane<M>,
     md5: Lane<D>,
-    md5_idle: bool,
+    /// `None`: there is no MD5 to make.
+    stream: Option<Stream>,
     write: Lane<Target>,
 }
 
-impl<M: Takes, D: Takes> Pipeline<M, D> {
+impl<M: Takes, D: TakesMd5> Pipeline<M, D> {
     pub(super) fn new(blobs: &Blobs, (main, md5): (M, D), target: Target) -> Self {
         Self {
             blobs: blobs.clone(),
@@ -115,7 +145,7 @@ impl<M: Takes, D: Takes> Pipeline<M, D> {
             head: Bytes::new(),
             failed: Arc::default(),
             main: Lane(Tail::Idle(main)),
-            md5_idle: md5.is_idle(),
+            stream: (!md5.is_idle()).then(|| blobs.stream()),
             md5: Lane(Tail::Idle(md5)),
             write: Lane(Tail::Idle(target)),
         }
@@ -164,12 +194,10 @@ impl<M: Takes, D: Takes> Pipeline<M, D> {
             }
             write_block(target, &written, offset)
         });
-        if !self.md5_idle {
+        if self.stream.is_some() {
             let hashed = Arc::clone(&block);
-            self.md5.push(&self.blobs, &self.failed, "hashing", move |md5, _| {
-                md5.take(hashed.bytes());
-                Ok(())
-            });
+            let blobs = self.blobs.clone();
+            self.md5.then(&self.failed, move |md5| async move { chained(&blobs, md5, hashed).await });
         }
         self.main.push(&self.blobs, &self.failed, "hashing", move |main, _| {
             main.take(block.bytes());
@@ -181,6 +209,7 @@ impl<M: Takes, D: Takes> Pipeline<M, D> {
     /// Ends the stream: the last block, the length, the sync. The lanes and the first 4 KiB.
     pub(super) async fn finish(mut self) -> Result<(M, D, Bytes)> {
         self.send().await?;
+        self.stream = None;
         let len = self.sent;
         self.write.push(&self.blobs, &self.failed, "syncing a blob", move |target, _| match &target.end {
             End::Whole => {

@@ -2,20 +2,14 @@
 //!
 //! SHA-256 and MD5 are chains over blocks of 64 bytes: the chain's words and the bytes since the last whole block are
 //! all there is to know, so a restart goes on without reading what is stored. The framing (FIPS 180-4 §5.1.1,
-//! RFC 1321 §3.1) is ours: what stands in a row must not depend on what a library calls its state. The compression
-//! of blocks, which is the work, is the libraries'. Pure.
+//! RFC 1321 §3.1) is ours (`hasher/`): what stands in a row must not depend on what a library calls its state. Pure.
 
 use crc_fast::CrcAlgorithm;
-use md5_simd::hazmat::compress_blocks;
 use sha2::block_api::compress256;
 
 use crate::digest::Sha256;
-use crate::hasher::{MainLane, Md5Lane, Takes};
+use crate::hasher::{MainLane, Md5, Md5Lane, Rest, Takes, TakesMd5, joined};
 
-/// Bytes of a block of both.
-const BLOCK: usize = 64;
-/// Bytes of the length at the end of both.
-const LENGTH: usize = 8;
 /// FIPS 180-4 §5.3.3.
 const SHA256_START: [u32; 8] =
     [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
@@ -39,60 +33,6 @@ pub(crate) struct Whole {
     pub(crate) crc64nvme: u64,
 }
 
-/// Bytes that are not a block yet.
-#[derive(Clone, Copy, Debug)]
-struct Rest {
-    bytes: [u8; BLOCK],
-    len: usize,
-}
-
-impl Rest {
-    fn of(bytes: &[u8]) -> Self {
-        let mut rest = Self { bytes: [0; BLOCK], len: 0 };
-        rest.fill(bytes);
-        rest
-    }
-
-    /// Takes as many as fit; the others.
-    fn fill<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let n = bytes.len().min(BLOCK - self.len);
-        let (now, later) = bytes.split_at(n);
-        if let Some(to) = self.bytes.get_mut(self.len..self.len + n) {
-            to.copy_from_slice(now);
-        }
-        self.len += n;
-        later
-    }
-
-    /// Cuts the rest and these bytes into blocks.
-    fn take(&mut self, mut bytes: &[u8], mut compress: impl FnMut(&[[u8; BLOCK]])) {
-        if self.len > 0 {
-            bytes = self.fill(bytes);
-            if self.len < BLOCK {
-                return;
-            }
-            compress(&[self.bytes]);
-            self.len = 0;
-        }
-        let (blocks, rest) = bytes.as_chunks::<BLOCK>();
-        compress(blocks);
-        self.fill(rest);
-    }
-
-    /// The last blocks: a bit, zeros, and the length in bits as its standard orders its bytes.
-    fn end(mut self, length: [u8; LENGTH], mut compress: impl FnMut(&[[u8; BLOCK]])) {
-        let zeros = (2 * BLOCK - 1 - LENGTH - self.len) % BLOCK;
-        let mut tail = vec![0x80];
-        tail.resize(1 + zeros, 0);
-        tail.extend_from_slice(&length);
-        self.take(&tail, &mut compress);
-    }
-
-    fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
-    }
-}
-
 /// SHA-256 and CRC-64/NVME of all bytes so far, and what a claim about this request's bytes needs.
 pub(crate) struct LongLane {
     sha256: [u32; 8],
@@ -103,15 +43,14 @@ pub(crate) struct LongLane {
 
 /// The same for MD5.
 pub(crate) struct LongMd5Lane {
-    md5: [u32; 4],
-    rest: Rest,
+    md5: Md5,
     claimed: Option<Md5Lane>,
 }
 
 impl HashState {
     /// Of no bytes.
     pub(crate) fn start() -> Self {
-        Self { sha256: SHA256_START, md5: md5_simd::STATE_INIT, crc64nvme: 0, rest: Vec::new() }
+        Self { sha256: SHA256_START, md5: Md5::START, crc64nvme: 0, rest: Vec::new() }
     }
 
     /// Lanes that go on from here. `claimed` get this request's bytes alone.
@@ -122,7 +61,7 @@ impl HashState {
         let crc64nvme = crc_fast::Digest::new_with_init_state(CrcAlgorithm::Crc64Nvme, !self.crc64nvme);
         (
             LongLane { sha256: self.sha256, rest, crc64nvme, claimed: main },
-            LongMd5Lane { md5: self.md5, rest, claimed: md5 },
+            LongMd5Lane { md5: Md5 { chain: self.md5, rest, len: 0 }, claimed: md5 },
         )
     }
 
@@ -130,7 +69,7 @@ impl HashState {
     pub(crate) fn of(main: &LongLane, md5: &LongMd5Lane) -> Self {
         Self {
             sha256: main.sha256,
-            md5: md5.md5,
+            md5: md5.md5.chain,
             crc64nvme: main.crc64nvme.finalize(),
             rest: main.rest.bytes().to_vec(),
         }
@@ -139,20 +78,14 @@ impl HashState {
     /// The digests, if the bytes end here; `len` is how many they are.
     pub(crate) fn whole(&self, len: u64) -> Whole {
         let rest = Rest::of(&self.rest);
-        let (mut sha256, mut md5) = (self.sha256, self.md5);
-        let bits = len.wrapping_mul(8);
-        rest.end(bits.to_be_bytes(), |blocks| compress256(&mut sha256, blocks));
-        rest.end(bits.to_le_bytes(), |blocks| compress_blocks(&mut md5, blocks.as_flattened()));
+        let mut sha256 = self.sha256;
+        rest.end(len.wrapping_mul(8).to_be_bytes(), |blocks| compress256(&mut sha256, blocks));
         Whole {
             sha256: Sha256(joined(sha256.map(u32::to_be_bytes).as_flattened())),
-            md5: joined(md5.map(u32::to_le_bytes).as_flattened()),
+            md5: Md5 { chain: self.md5, rest, len }.finish(),
             crc64nvme: self.crc64nvme,
         }
     }
-}
-
-fn joined<const N: usize>(bytes: &[u8]) -> [u8; N] {
-    bytes.try_into().expect("a digest has as many bytes as its words")
 }
 
 impl LongLane {
@@ -181,10 +114,17 @@ impl Takes for LongLane {
 
 impl Takes for LongMd5Lane {
     fn take(&mut self, bytes: &[u8]) {
-        self.rest.take(bytes, |blocks| compress_blocks(&mut self.md5, blocks.as_flattened()));
+        self.md5.take(bytes);
         if let Some(claimed) = &mut self.claimed {
             claimed.take(bytes);
         }
+    }
+}
+
+impl TakesMd5 for LongMd5Lane {
+    /// What is claimed of a request has a state of its own.
+    fn alone(&mut self) -> Option<&mut Md5> {
+        self.claimed.is_none().then_some(&mut self.md5)
     }
 }
 
@@ -203,7 +143,7 @@ mod tests {
             main.take(piece);
             md5.take(piece);
             state = HashState::of(&main, &md5);
-            assert!(state.rest.len() < BLOCK && md5.rest.bytes() == state.rest);
+            assert!(state.rest.len() < 64 && md5.md5.rest.bytes() == state.rest);
         }
         state.whole(pieces.iter().map(|piece| piece.len() as u64).sum())
     }
