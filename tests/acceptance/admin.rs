@@ -70,8 +70,10 @@ fn what_the_command_line_can_do() {
     );
     assert_eq!(post(&admin, "/admin/v1/check", &json!({})).expect(200).json()["findings"], json!([]));
     let scrubbed =
-        post(&admin, "/admin/v1/scrub", &json!({"bytes_per_second": 1_000_000})).expect(200).json();
+        post(&admin, "/admin/v1/scrub", &json!({"bytes_per_second": 4_000_000})).expect(200).json();
     assert_eq!(scrubbed["damaged"], json!([]));
+    // at this rate it would not end
+    post(&admin, "/admin/v1/scrub", &json!({"bytes_per_second": 0})).expect(400);
     assert_eq!(admin.get("/admin/v1/status").expect(200).json()["state"], "ready");
     let disabled = admin.send("POST", "/admin/v1/users/ann/disable", &[], b"").expect(200).json();
     assert_eq!(disabled["disabled"], true);
