@@ -90,7 +90,7 @@ impl<S: Send + 'static> Lane<S> {
 }
 
 /// Hashes a block: together with other streams' where that is all there is to do.
-async fn chained<D: TakesMd5>(blobs: &Blobs, mut lane: D, block: Arc<Block>) -> Result<D> {
+async fn chained<D: TakesMd5>(blobs: &Blobs, stream: Stream, mut lane: D, block: Arc<Block>) -> Result<D> {
     let Some(md5) = lane.alone() else {
         let hash = move |_: &Inner| {
             lane.take(block.bytes());
@@ -99,7 +99,7 @@ async fn chained<D: TakesMd5>(blobs: &Blobs, mut lane: D, block: Arc<Block>) -> 
         return blobs.blocking("hashing", hash).await;
     };
     let range = md5.open(block.bytes());
-    let chain = blobs.chain(md5.chain, Arc::clone(&block), range.clone()).await?;
+    let chain = blobs.chain(stream, md5.chain, Arc::clone(&block), range.clone()).await?;
     md5.close(chain, block.bytes().get(range.end..).unwrap_or_default());
     Ok(lane)
 }
@@ -194,10 +194,10 @@ impl<M: Takes, D: TakesMd5> Pipeline<M, D> {
             }
             write_block(target, &written, offset)
         });
-        if self.stream.is_some() {
+        if let Some(stream) = self.stream {
             let hashed = Arc::clone(&block);
             let blobs = self.blobs.clone();
-            self.md5.then(&self.failed, move |md5| async move { chained(&blobs, md5, hashed).await });
+            self.md5.then(&self.failed, move |md5| async move { chained(&blobs, stream, md5, hashed).await });
         }
         self.main.push(&self.blobs, &self.failed, "hashing", move |main, _| {
             main.take(block.bytes());
@@ -209,7 +209,6 @@ impl<M: Takes, D: TakesMd5> Pipeline<M, D> {
     /// Ends the stream: the last block, the length, the sync. The lanes and the first 4 KiB.
     pub(super) async fn finish(mut self) -> Result<(M, D, Bytes)> {
         self.send().await?;
-        self.stream = None;
         let len = self.sent;
         self.write.push(&self.blobs, &self.failed, "syncing a blob", move |target, _| match &target.end {
             End::Whole => {
@@ -231,6 +230,9 @@ impl<M: Takes, D: TakesMd5> Pipeline<M, D> {
         // The writes first: only when they have ended nothing reaches the file any more.
         self.write.end().await?;
         let (main, md5) = (self.main.end().await?, self.md5.end().await?);
+        if let Some(stream) = self.stream {
+            self.blobs.ended(stream);
+        }
         Ok((main, md5, self.head))
     }
 

@@ -1,13 +1,14 @@
 //! MD5 of several streams at once: blocks of different streams go through the kernel beside each other.
 //!
-//! Who is alone is hashed alone, at once. Where more streams come in, a worker waits a moment for their blocks too: the
-//! kernel takes hardly longer for eight than for two, and a stream has blocks to spare meanwhile.
+//! Who is alone is hashed alone, at once. Where more streams come in quickly, a worker waits a moment for their blocks
+//! too: the kernel takes hardly longer for eight than for two, and a stream has blocks to spare meanwhile. Nobody waits
+//! for a slow client.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -18,6 +19,11 @@ use crate::{Error, Result};
 
 /// Longest wait for the blocks of other streams: about what hashing them takes.
 const GATHERING: Duration = Duration::from_millis(3);
+/// A stream is waited for when its last block is not older: 40 MiB a second and more.
+const RECENT: Duration = Duration::from_millis(25);
+
+/// Which stream.
+pub(super) type Stream = u64;
 
 /// Whole blocks of a stream, and who waits for the chain behind them.
 #[derive(Debug)]
@@ -31,6 +37,8 @@ struct Waiting {
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Waiting>,
+    /// When the last block of each stream came.
+    recent: HashMap<Stream, Instant>,
     workers: usize,
 }
 
@@ -41,17 +49,8 @@ pub(super) struct Together {
     /// Somebody waits who did not before.
     gathers: Condvar,
     workers_max: usize,
-    /// Streams that are coming in.
-    streams: AtomicUsize,
-}
-
-/// A stream that is coming in, until it is dropped.
-pub(super) struct Stream(Blobs);
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.0.inner.together.streams.fetch_sub(1, Ordering::Relaxed);
-    }
+    /// Numbers the streams.
+    next: AtomicU64,
 }
 
 /// One thread that hashes what gathers.
@@ -68,7 +67,7 @@ impl Together {
             state: Mutex::default(),
             gathers: Condvar::new(),
             workers_max: (cores / 4).max(1),
-            streams: AtomicUsize::new(0),
+            next: AtomicU64::new(0),
         }
     }
 
@@ -77,8 +76,9 @@ impl Together {
     }
 
     /// Whether a worker has to be started for it.
-    fn add(&self, waiting: Waiting) -> bool {
+    fn add(&self, stream: Stream, waiting: Waiting) -> bool {
         let mut state = self.state();
+        state.recent.insert(stream, Instant::now());
         state.waiting.push_back(waiting);
         self.gathers.notify_all();
         let is_needed = state.workers < self.workers_max;
@@ -113,13 +113,13 @@ impl Worker<'_> {
     /// Those who wait, as many as go at once. Who finds nobody stops being counted in the same moment: whoever comes
     /// after that starts another.
     fn gathered(&mut self) -> Option<Vec<Waiting>> {
-        let Together { gathers, streams, .. } = self.together;
-        let state = self.together.state();
+        let mut state = self.together.state();
+        state.recent.retain(|_, came| came.elapsed() < RECENT);
         let is_lacking = |state: &mut State| {
             let waiting = state.waiting.len();
-            waiting > 0 && waiting < LANES.min(streams.load(Ordering::Relaxed))
+            waiting > 0 && waiting < LANES.min(state.recent.len())
         };
-        let gathered = gathers.wait_timeout_while(state, GATHERING, is_lacking);
+        let gathered = self.together.gathers.wait_timeout_while(state, GATHERING, is_lacking);
         let mut state = gathered.unwrap_or_else(PoisonError::into_inner).0;
         let count = state.waiting.len().min(LANES);
         if count == 0 {
@@ -145,17 +145,27 @@ impl Drop for Worker<'_> {
 impl Blobs {
     /// A stream begins to come in.
     pub(super) fn stream(&self) -> Stream {
-        self.inner.together.streams.fetch_add(1, Ordering::Relaxed);
-        Stream(self.clone())
+        self.inner.together.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A stream has had its last block: nobody waits for it any more.
+    pub(super) fn ended(&self, stream: Stream) {
+        self.inner.together.state().recent.remove(&stream);
     }
 
     /// Puts whole MD5 blocks of a block through a chain, together with whoever else has some.
-    pub(super) async fn chain(&self, chain: Chain, block: Arc<Block>, range: Range<usize>) -> Result<Chain> {
+    pub(super) async fn chain(
+        &self,
+        stream: Stream,
+        chain: Chain,
+        block: Arc<Block>,
+        range: Range<usize>,
+    ) -> Result<Chain> {
         if range.is_empty() {
             return Ok(chain);
         }
         let (done, answer) = oneshot::channel();
-        if self.inner.together.add(Waiting { chain, block, range, done }) {
+        if self.inner.together.add(stream, Waiting { chain, block, range, done }) {
             let inner = Arc::clone(&self.inner);
             drop(self.inner.runtime.spawn_blocking(move || inner.together.work()));
         }
