@@ -3,14 +3,14 @@
 use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::StatusCode;
-use coffre_identity::{NewToken, NewUser, Role};
+use coffre_identity::{NewUser, Role};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::view::{Bucket, Key, MadeKey, MadeToken, Organisation, Token, User};
+use super::view::{Bucket, CreateToken, Key, MadeKey, MadeToken, Organisation, Token, User};
 use super::{Admin, org_of, user_of};
 use crate::Ground;
 use crate::error::{ApiError, Code};
@@ -126,31 +126,6 @@ async fn enable_user(
     Ok(Answer(User::of(&ground.identity.disable_user(&cx, user, false).await?)))
 }
 
-/// A token to be made.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct CreateToken {
-    /// Whose: an id or name.
-    user: String,
-    name: String,
-    /// Of `read_files`, `upload_files`, `delete_files`, `generate_videos`, `manage_webhooks`, `billing`, `admin`; none:
-    /// all of the user's role.
-    #[serde(default)]
-    permissions: Vec<String>,
-    #[serde(default)]
-    application: Option<String>,
-    #[serde(default)]
-    grant: Option<String>,
-    /// May act for others.
-    #[serde(default)]
-    act_as: bool,
-    /// The organisation it is a token of: an id or name.
-    #[serde(default)]
-    org: Option<String>,
-    #[serde(default)]
-    expires_in_seconds: Option<u64>,
-}
-
 #[derive(Serialize, ToSchema)]
 struct Tokens {
     tokens: Vec<Token>,
@@ -189,16 +164,7 @@ async fn create_token(
         Some(org) => Some(org_of(&ground, org).await?),
         None => None,
     };
-    let token = NewToken {
-        permissions: new.permissions,
-        application: new.application,
-        grant: new.grant,
-        may_act_as: new.act_as,
-        organisation,
-        expires_ms: new.expires_in_seconds.map(|s| cx.now_ms.saturating_add(s.saturating_mul(1000))),
-        ..NewToken::of(user, &new.name)
-    };
-    let issued = ground.identity.create_token(&cx, token).await?;
+    let issued = ground.identity.create_token(&cx, new.token(user, organisation, cx.now_ms)).await?;
     Ok((StatusCode::CREATED, Answer(MadeToken::of(user, &issued))))
 }
 

@@ -1,9 +1,9 @@
 //! What the admin API and the command line show of users, keys, tokens, organisations, buckets and audit lines.
 
 use coffre_identity::audit::Line;
-use coffre_identity::{KeyInfo, NewKey, TokenInfo};
-use coffre_store::object;
-use serde::Serialize;
+use coffre_identity::{KeyInfo, NewKey, NewToken, TokenInfo};
+use coffre_store::{OrgId, UserId, object};
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use utoipa::ToSchema;
@@ -47,6 +47,47 @@ pub struct MadeKey {
     pub access_key_id: String,
     /// Its secret.
     pub secret_access_key: String,
+}
+
+/// A token to be made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateToken {
+    /// Whose: an id or name.
+    pub user: String,
+    /// What for.
+    pub name: String,
+    /// Of `read_files`, `upload_files`, `delete_files`, `generate_videos`, `manage_webhooks`, `billing`, `admin`; none:
+    /// all of the user's role.
+    #[serde(default)]
+    pub permissions: Vec<String>,
+    #[serde(default)]
+    pub application: Option<String>,
+    #[serde(default)]
+    pub grant: Option<String>,
+    /// May act for others.
+    #[serde(default)]
+    pub act_as: bool,
+    /// The organisation it is a token of: an id or name.
+    #[serde(default)]
+    pub org: Option<String>,
+    #[serde(default)]
+    pub expires_in_seconds: Option<u64>,
+}
+
+impl CreateToken {
+    /// What `identity` makes of it, once its names are ids.
+    pub fn token(self, user: UserId, organisation: Option<OrgId>, now_ms: u64) -> NewToken {
+        NewToken {
+            permissions: self.permissions,
+            application: self.application,
+            grant: self.grant,
+            may_act_as: self.act_as,
+            organisation,
+            expires_ms: self.expires_in_seconds.map(|s| now_ms.saturating_add(s.saturating_mul(1000))),
+            ..NewToken::of(user, &self.name)
+        }
+    }
 }
 
 /// A bearer token, without its text.

@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use coffre_admin_api::view::CreateToken;
 
 use super::output::columns;
 use super::{Context, list, text};
-use crate::control::{Command, TokenCreate};
+use crate::control::Command;
 use crate::error::Result;
 
 #[derive(Debug, Subcommand)]
@@ -57,7 +58,7 @@ pub(super) struct Create {
 pub(super) fn run(context: &Context, args: Args) -> Result<ExitCode> {
     match args {
         Args::Create(new) => {
-            let token = context.ask(&Command::TokenCreate(TokenCreate {
+            let token = context.ask(&Command::TokenCreate(CreateToken {
                 user: new.user,
                 name: new.name,
                 permissions: new.permissions,

@@ -11,6 +11,7 @@ pub(crate) mod server;
 
 use std::path::{Path, PathBuf};
 
+use coffre_admin_api::view::CreateToken;
 use serde::{Deserialize, Serialize};
 
 use crate::mounts::Wanted;
@@ -25,7 +26,7 @@ pub(crate) enum Command {
     KeyCreate { user: String },
     KeyList { user: Option<String> },
     KeyRevoke { access_key_id: String },
-    TokenCreate(TokenCreate),
+    TokenCreate(CreateToken),
     TokenList { user: Option<String> },
     TokenRevoke { token: String },
     OrgCreate { name: String },
@@ -43,20 +44,6 @@ pub(crate) enum Command {
     Status,
     Mount(Wanted),
     Umount { path: PathBuf },
-}
-
-/// A token to be made (contract §6).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct TokenCreate {
-    pub(crate) user: String,
-    pub(crate) name: String,
-    pub(crate) permissions: Vec<String>,
-    pub(crate) application: Option<String>,
-    pub(crate) grant: Option<String>,
-    pub(crate) act_as: bool,
-    pub(crate) org: Option<String>,
-    pub(crate) expires_in_seconds: Option<u64>,
 }
 
 /// Where the socket is. A unix socket's path is at most 107 bytes: a longer one is reached by way of the open

@@ -1,13 +1,13 @@
 //! What each command does: names become ids, one function of `identity` or `store` is called, its result becomes JSON.
 
 use coffre_admin_api::view;
-use coffre_identity::{NewToken, NewUser, Role, User};
+use coffre_identity::{NewUser, Role, User};
 use coffre_store::object::Bucket;
 use coffre_store::{BucketName, Cx, UserId};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{Command, TokenCreate};
+use super::Command;
 use crate::status::{self, Host};
 use crate::wire::Daemon;
 
@@ -228,22 +228,13 @@ async fn keys(daemon: &Daemon, cx: &Cx, command: Command) -> Answer {
     }
 }
 
-async fn token_create(daemon: &Daemon, cx: &Cx, new: TokenCreate) -> Answer {
+async fn token_create(daemon: &Daemon, cx: &Cx, new: view::CreateToken) -> Answer {
     let user = user_of(daemon, &new.user).await?.id;
     let organisation = match &new.org {
         Some(org) => Some(org_of(daemon, org).await?),
         None => None,
     };
-    let token = NewToken {
-        permissions: new.permissions,
-        application: new.application,
-        grant: new.grant,
-        may_act_as: new.act_as,
-        organisation,
-        expires_ms: new.expires_in_seconds.map(|s| cx.now_ms.saturating_add(s.saturating_mul(1000))),
-        ..NewToken::of(user, &new.name)
-    };
-    let issued = daemon.identity.create_token(cx, token).await?;
+    let issued = daemon.identity.create_token(cx, new.token(user, organisation, cx.now_ms)).await?;
     Ok(as_json(&view::MadeToken::of(user, &issued)))
 }
 

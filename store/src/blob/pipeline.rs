@@ -45,7 +45,7 @@ pub(super) enum End {
     Growing(#[expect(dead_code, reason = "held, not read")] Turn),
 }
 
-/// Work in order on one state, each step on the blocking pool.
+/// Work in order on one state.
 struct Lane<S>(Tail<S>);
 
 enum Tail<S> {
@@ -55,23 +55,22 @@ enum Tail<S> {
 }
 
 impl<S: Send + 'static> Lane<S> {
+    /// A step on the blocking pool.
     fn push<F>(&mut self, blobs: &Blobs, failed: &Arc<AtomicBool>, doing: &'static str, work: F)
     where
         F: FnOnce(&mut S, &Inner) -> std::io::Result<()> + Send + 'static,
     {
-        let before = std::mem::replace(&mut self.0, Tail::Taken);
-        let (blobs, failed) = (blobs.clone(), Arc::clone(failed));
-        self.0 = Tail::Running(tokio::spawn(async move {
-            let mut state = before.end().await?;
+        let blobs = blobs.clone();
+        self.then(failed, move |mut state| async move {
             let step = move |inner: &Inner| {
                 work(&mut state, inner)?;
                 Ok(state)
             };
-            blobs.blocking(doing, step).await.inspect_err(|_| failed.store(true, Ordering::Release))
-        }));
+            blobs.blocking(doing, step).await
+        });
     }
 
-    /// A step that goes on elsewhere.
+    /// A step, wherever it goes on.
     fn then<F>(&mut self, failed: &Arc<AtomicBool>, step: impl FnOnce(S) -> F + Send + 'static)
     where
         F: Future<Output = Result<S>> + Send + 'static,

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use coffre_kv::{Check, Write};
 
 use super::create::{check_built_in, check_said, plan_new};
+use super::finish::Became;
 use super::hash::Whole;
 use super::record::{Record, State};
 use super::{Concatenate, Kind, PARTIALS_MAX, Resumable};
@@ -20,10 +21,10 @@ use crate::digest::{Algorithm, ETag};
 use crate::error::{Error, Missing, Result};
 use crate::incoming::{Admitted, Extend, Incoming};
 use crate::multipart::{joined, manifest_of, page_writes};
-use crate::object::{BlobId, Digest, Extent, Manifest, ObjectIds, PartSizes, Version};
+use crate::object::{BlobId, Digest, Extent, Manifest, PartSizes, Version};
 use crate::plan::{Placed, Plan};
 use crate::put::check_tags;
-use crate::{Action, Cx, PartNumber, Store, UploadId, VersionId};
+use crate::{Action, Cx, PartNumber, Store, UploadId};
 
 /// A piece as it is used.
 struct Piece {
@@ -233,27 +234,9 @@ fn version_of(
     let crcs = pieces.iter().map(|piece| (piece.whole.crc64nvme.to_be_bytes(), piece.row.value.offset));
     let crcs: Vec<_> = crcs.collect();
     let crc64nvme = Algorithm::Crc64Nvme.combine(crcs.iter().map(|(crc, len)| (crc.as_slice(), *len)));
-    Version {
-        id: VersionId(id.0),
-        is_null: false,
-        sequence: 0,
-        ino: 0,
-        ids: ObjectIds::default(),
-        owner: record.initiator,
-        organisation: None,
-        writer: record.initiator,
-        size_bytes: record.offset,
-        modified_ms: 0,
-        etag,
-        sha256,
-        crc64nvme: crc64nvme.and_then(|crc| crc.try_into().ok()).map(u64::from_be_bytes),
-        checksums: Vec::new(),
-        sniffed_type,
-        attributes: record.attributes.clone(),
-        manifest: manifest_of(id, extents),
-        parts,
-        unknown: Vec::new(),
-    }
+    let crc64nvme = crc64nvme.and_then(|crc| crc.try_into().ok()).map(u64::from_be_bytes);
+    let manifest = manifest_of(id, extents);
+    Became { etag, sha256, crc64nvme, sniffed_type, manifest, parts }.version(id, record)
 }
 
 fn sizes(pieces: &[Piece]) -> PartSizes {

@@ -19,7 +19,7 @@ use crate::condition::Conditions;
 use crate::digest::ETag;
 use crate::error::{Error, Missing, Result};
 use crate::incoming::{Extend, Incoming};
-use crate::object::{BlobId, Digest, Extent, Manifest, ObjectIds, Version};
+use crate::object::{BlobId, Digest, Extent, Manifest, ObjectIds, PartSizes, Version};
 use crate::pending::Known;
 use crate::plan::{Placed, Plan};
 use crate::refs::NewBlob;
@@ -103,7 +103,14 @@ impl Store {
         let admitted = self.admit(cx, &record.at, &conditions, has_tags).await?;
         let settled = self.settle(id, record.offset, whole).await?;
         let sniffed = self.sniff_extents(&own(id, record.offset), &record.at.key).await?;
-        let version = version_of(id, record, whole, &settled.extents, sniffed);
+        let became = Became {
+            etag: ETag::of_md5(whole.md5),
+            sha256: Digest::Known(whole.sha256),
+            crc64nvme: Some(whole.crc64nvme),
+            sniffed_type: sniffed,
+            manifest: Manifest::Inline(settled.extents.clone()),
+            parts: None,
+        };
         let done = Record { state: State::Done, ..record.clone() };
         let row = keys::tus(id);
         let extend = |plan: &mut Plan| {
@@ -112,7 +119,7 @@ impl Store {
         };
         let incoming = Incoming {
             at: &record.at,
-            version,
+            version: became.version(id, record),
             blobs: settled.blobs.clone(),
             conditions: &conditions,
             note: note(cx, "CompleteResumableUpload", &record.at),
@@ -194,33 +201,40 @@ fn own(id: UploadId, size_bytes: u64) -> Vec<Extent> {
     vec![Extent { blob: BlobId::Parts(id), offset: 0, len: size_bytes }]
 }
 
-/// The record of what an upload has become.
-fn version_of(
-    id: UploadId,
-    record: &Record,
-    whole: &Whole,
-    extents: &[Extent],
-    sniffed_type: Option<String>,
-) -> Version {
-    Version {
-        id: VersionId(id.0),
-        is_null: false,
-        sequence: 0,
-        ino: 0,
-        ids: ObjectIds::default(),
-        owner: record.initiator,
-        organisation: None,
-        writer: record.initiator,
-        size_bytes: record.offset,
-        modified_ms: 0,
-        etag: ETag::of_md5(whole.md5),
-        sha256: Digest::Known(whole.sha256),
-        crc64nvme: Some(whole.crc64nvme),
-        checksums: Vec::new(),
-        sniffed_type,
-        attributes: record.attributes.clone(),
-        manifest: Manifest::Inline(extents.to_vec()),
-        parts: None,
-        unknown: Vec::new(),
+/// What an upload has become, beside what its row says.
+pub(super) struct Became {
+    pub(super) etag: ETag,
+    pub(super) sha256: Digest,
+    pub(super) crc64nvme: Option<u64>,
+    pub(super) sniffed_type: Option<String>,
+    pub(super) manifest: Manifest,
+    pub(super) parts: Option<PartSizes>,
+}
+
+impl Became {
+    /// Its record.
+    pub(super) fn version(self, id: UploadId, record: &Record) -> Version {
+        let Self { etag, sha256, crc64nvme, sniffed_type, manifest, parts } = self;
+        Version {
+            id: VersionId(id.0),
+            is_null: false,
+            sequence: 0,
+            ino: 0,
+            ids: ObjectIds::default(),
+            owner: record.initiator,
+            organisation: None,
+            writer: record.initiator,
+            size_bytes: record.offset,
+            modified_ms: 0,
+            etag,
+            sha256,
+            crc64nvme,
+            checksums: Vec::new(),
+            sniffed_type,
+            attributes: record.attributes.clone(),
+            manifest,
+            parts,
+            unknown: Vec::new(),
+        }
     }
 }
