@@ -57,13 +57,14 @@ setup: ## install the clients that the tests use
 	@cd $(NODE_PACKAGES); [ node_modules/.package-lock.json -nt package-lock.json ] || \
 	  npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
 	@[ -x $(TOOLS)/bin/pjdfstest ] && [ -x $(TOOLS)/bin/fsx ] || \
-	  CARGO_TARGET_DIR=$(TOOLS)/target $(CARGO) install -q --locked --root $(TOOLS) $(POSIX_SUITES)
+	  CARGO_TARGET_DIR=$(TOOLS)/target CARGO_PROFILE_DEV_DEBUG=false \
+	  $(CARGO) install -q --debug --locked --root $(TOOLS) $(POSIX_SUITES)
 
 .PHONY: check
 check: setup ## formatting, lints, documents, licences
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy $(FLAGS) --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(FLAGS) --no-deps -p coffre-kv -p coffre-store
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc $(FLAGS) --no-deps --workspace --lib
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(CARGO) deny --log-level error check bans licenses sources
 
 .PHONY: test

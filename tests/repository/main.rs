@@ -63,6 +63,15 @@ fn arrows_point_one_way() {
     }
 }
 
+/// What others wrote is optimised more; a member that is forgotten would be compiled for minutes.
+#[test]
+fn each_member_is_compiled_as_ours() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    for name in crates() {
+        assert!(manifest.contains(&format!("[profile.dev.package.coffre-{name}]\nopt-level = ")), "{name}");
+    }
+}
+
 #[test]
 fn each_index_is_named_by_one_file_only() {
     // Its own module is called like it, which the module above has to say.

@@ -1,7 +1,7 @@
 //! The audit log: a follower of the change feed that writes a JSON line for each note (contract §2, D23, D43).
 //!
 //! Each change carries its line in its own commit, so a change without a line cannot exist. This follower appends the
-//! lines to `DIR/audit/YYYY-MM-DD.jsonl` and keeps how far it is ([`Place`]) in its rows; the engine keeps the feed
+//! lines to `DIR/audit/YYYY-MM-DD.jsonl` and keeps how far it is (`Place`) in its rows; the engine keeps the feed
 //! from there on.
 //!
 //! **Exactly once.** Lines are appended and fdatasynced, then one commit moves the place: feed position, segment and
