@@ -14,7 +14,9 @@ use coffre_store::condition::Conditions;
 use coffre_store::get::GetObject;
 use coffre_store::object::{At, Digest, Version};
 use coffre_store::{Cx, Store};
-use fast_image_resize::{PixelType, Resizer, images::Image};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::{U8x3, U8x4};
+use fast_image_resize::{PixelTrait, Resizer};
 use futures_util::StreamExt as _;
 use image::codecs::png::PngEncoder;
 use image::metadata::Orientation;
@@ -216,20 +218,24 @@ fn preview(source: &[u8]) -> Option<Preview> {
 
 /// As three or four bytes a pixel: for most images without a copy at their full size.
 fn shrink(decoded: DynamicImage, width: u32, height: u32) -> Option<DynamicImage> {
-    let (from_width, from_height) = (decoded.width(), decoded.height());
-    let resized = |pixels: Vec<u8>, kind: PixelType| {
-        let source = Image::from_vec_u8(from_width, from_height, pixels, kind).ok()?;
-        let mut target = Image::new(width, height, kind);
-        Resizer::new().resize(&source, &mut target, None).ok()?;
-        Some(target.into_vec())
-    };
+    let from = (decoded.width(), decoded.height());
     if decoded.color().has_alpha() {
-        let small = resized(decoded.into_rgba8().into_raw(), PixelType::U8x4)?;
+        let small = resize::<U8x4>(&decoded.into_rgba8().into_raw(), from, (width, height))?;
         image::RgbaImage::from_raw(width, height, small).map(DynamicImage::ImageRgba8)
     } else {
-        let small = resized(decoded.into_rgb8().into_raw(), PixelType::U8x3)?;
+        let small = resize::<U8x3>(&decoded.into_rgb8().into_raw(), from, (width, height))?;
         image::RgbImage::from_raw(width, height, small).map(DynamicImage::ImageRgb8)
     }
+}
+
+/// The pixels at another size. (The library's untyped function would bring its kernels for every kind of pixel, which
+/// takes minutes to compile.)
+fn resize<P: PixelTrait>(pixels: &[u8], from: (u32, u32), to: (u32, u32)) -> Option<Vec<u8>> {
+    let source = TypedImageRef::<P>::from_buffer(from.0, from.1, pixels).ok()?;
+    let mut small = vec![0; usize::try_from(to.0).ok()? * usize::try_from(to.1).ok()? * P::size()];
+    let mut target = TypedImage::<P>::from_buffer(to.0, to.1, &mut small).ok()?;
+    Resizer::new().resize_typed(&source, &mut target, None).ok()?;
+    Some(small)
 }
 
 /// Whether the orientation swaps width and height.
