@@ -62,6 +62,11 @@ pub(crate) fn file_name(header: &str) -> Option<String> {
     extended.or(plain)
 }
 
+/// A header's parameter by its name, in any case of letters.
+pub(crate) fn parameter(header: &str, name: &str) -> Option<String> {
+    parameters(header).into_iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+}
+
 /// Names and values behind the first `;`, quotes undone.
 fn parameters(header: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
