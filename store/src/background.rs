@@ -21,6 +21,7 @@ pub(crate) struct Background {
     stop: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     pending: Arc<Notify>,
+    known: Notify,
     /// One pass over what is pending at a time.
     digesting: tokio::sync::Mutex<()>,
 }
@@ -32,6 +33,7 @@ impl Background {
             stop: watch::Sender::new(false),
             tasks: Mutex::default(),
             pending: Arc::default(),
+            known: Notify::new(),
             digesting: tokio::sync::Mutex::default(),
         }
     }
@@ -44,6 +46,11 @@ impl Background {
     /// A version whose digest is pending has been committed.
     pub(crate) fn wake_digests(&self) {
         self.pending.notify_one();
+    }
+
+    /// Tells that a pending digest has become known.
+    pub(crate) fn known(&self) -> &Notify {
+        &self.known
     }
 
     /// Ends the tasks where they are, as the death of the process would.

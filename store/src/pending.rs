@@ -62,7 +62,7 @@ impl Store {
     }
 
     /// A file that is still open has made this version.
-    fn is_in_session(&self, id: VersionId) -> bool {
+    pub(crate) fn is_in_session(&self, id: VersionId) -> bool {
         self.inner.sessions.lock().unwrap_or_else(std::sync::PoisonError::into_inner).contains(&id)
     }
 
@@ -132,6 +132,7 @@ impl Store {
                         let used = committed.refs.used(&staged.blob());
                         staged.settle(used);
                     }
+                    self.inner.background.known().notify_waiters();
                     return Ok(());
                 }
                 Turn::Lost(row) => tries.lost(row)?,

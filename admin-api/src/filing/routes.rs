@@ -1,6 +1,7 @@
 //! The ten routes of the document (contract §5.4): each unpacks, calls one function of the store, renders.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -23,6 +24,9 @@ use crate::http::caller::{Caller, Permission};
 use crate::http::form::{Form, TEXT_BYTES_MAX};
 use crate::http::input::{Path, media_type, whole};
 use crate::http::language::Language;
+
+/// Longest wait for the SHA-256 of a file that was composed of parts (design §2.3).
+const DIGEST_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Lists files
 ///
@@ -105,6 +109,7 @@ pub(crate) async fn by_client(
         (status = 200, description = "The file.", body = Data<FileView>),
         (status = 401, description = "No token.", body = ErrorView),
         (status = 404, description = "No such file.", body = ErrorView),
+        (status = 503, description = "Its SHA-256 is still being made.", body = ErrorView),
     )
 )]
 pub(crate) async fn show(
@@ -113,7 +118,8 @@ pub(crate) async fn show(
     Path(id): Path<u64>,
 ) -> Result<Response, ApiError> {
     caller.may(Permission::ReadFiles)?;
-    let file = ground.store.file(&caller.cx, id).await?;
+    let file = ground.store.file_hashed(&caller.cx, id, DIGEST_PATIENCE).await?;
+    let file = file.ok_or_else(|| ApiError::from(Code::Unavailable).retry_after(5))?;
     Ok(axum::Json(Data { data: shown(&ground, &file).await? }).into_response())
 }
 

@@ -21,6 +21,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use coffre_kv::Kv;
 
@@ -32,7 +33,7 @@ pub use tree::Branch;
 use crate::codec::keys;
 use crate::commit::RESTARTS_MAX;
 use crate::error::{Error, Result};
-use crate::object::{At, Bucket, Version};
+use crate::object::{At, Bucket, Digest, Version};
 use crate::scheme::{Category, Filing, Place};
 use crate::usage::{Measure, list_counters};
 use crate::views::{self, Pointer};
@@ -131,6 +132,28 @@ impl Store {
         let filed = self.find_filed(&bucket, serial).await?.ok_or(Error::Hidden)?;
         self.ask(cx, Action::GetObject, &bucket, Some(&filed.key), Some(&filed.version))?;
         Ok(filed)
+    }
+
+    /// As [`Store::file`], once the SHA-256 that is being made of its pieces is known (design §2.3); `None` when that
+    /// takes longer than `patience`. Of a file that is open for writing it is not made, nor waited for.
+    ///
+    /// # Errors
+    /// As [`Store::file`].
+    pub async fn file_hashed(&self, cx: &Cx, serial: u64, patience: Duration) -> Result<Option<Filed>> {
+        let look = async {
+            loop {
+                let mut known = std::pin::pin!(self.inner.background.known().notified());
+                known.as_mut().enable();
+                let filed = self.file(cx, serial).await?;
+                let version = &filed.version;
+                if version.sha256 != Digest::Pending || self.is_in_session(version.id) {
+                    return Ok(filed);
+                }
+                // nobody tells of one that was replaced meanwhile
+                let _ = tokio::time::timeout(Duration::from_secs(1), known).await;
+            }
+        };
+        tokio::time::timeout(patience, look).await.ok().transpose()
     }
 
     /// The files with these numbers, in order, without those that are gone or that the caller may not read.

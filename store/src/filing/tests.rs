@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::*;
 use crate::condition::Conditions;
 use crate::delete::DeleteObject;
+use crate::file::Expect;
 use crate::list::List;
 use crate::name::UserId;
 use crate::object::{Attributes, BuiltIn, Digest, Door, Principal, Who};
@@ -16,7 +17,7 @@ use crate::put::{Claims, PutObject, StagedObject};
 use crate::rename::Replace;
 use crate::sample::{Opened, at, body};
 use crate::scheme::fold;
-use crate::{Ask, Authority, Decision};
+use crate::{Ask, Authority, Decision, Wait};
 
 const CLIENTS: [&str; 3] = ["7", "70", "Dupont & Cie"];
 const MIMES: [&str; 3] = ["application/pdf", "image/png", "text/plain"];
@@ -426,4 +427,30 @@ async fn files_of_others_are_hidden() {
         DeleteObject { at: at("files", mine.key.as_str()), version: None, conditions: Conditions::default() };
     opened.store.delete(&opened.cx, delete).await.unwrap();
     assert!(is_hidden(opened.store.file(&one, mine.serial).await));
+}
+
+/// What is made of pieces gets its digest behind the answer: who needs it waits, but not for a file that is open.
+#[tokio::test]
+async fn a_digest_that_is_being_made_is_waited_for() {
+    let o = opened().await;
+    let (ada, at) = (cx(&o, 0), at("files", "general/autre/pieces.bin"));
+    let file = o.store.create_file(&ada, &at, Attributes::default()).await.unwrap();
+    file.write(0, &[1; 2_000_000], 1).await.unwrap();
+    file.commit(&ada, &at, Expect::Unchanged, Wait::Ordered).await.unwrap();
+    file.write(1_000_000, &[2; 10_000], 1).await.unwrap();
+    let version = file.commit(&ada, &at, Expect::Unchanged, Wait::Ordered).await.unwrap();
+    let serial = version.ids.filing.unwrap();
+    let known = |filed: &Filed| matches!(filed.version.sha256, Digest::Known(_));
+
+    let open = o.store.file_hashed(&ada, serial, Duration::ZERO).await.unwrap().unwrap();
+    assert!(!known(&open), "it may still change");
+    let held = o.store.inner.background.digesting().await;
+    drop(file);
+    let soon = Duration::from_millis(20);
+    assert_eq!(o.store.file_hashed(&ada, serial, soon).await.unwrap(), None);
+    drop(held);
+    let long = Duration::from_mins(1);
+    assert!(known(&o.store.file_hashed(&ada, serial, long).await.unwrap().unwrap()));
+    let stranger = o.store.file_hashed(&cx(&o, 3), serial, long).await.unwrap_err();
+    assert!(matches!(stranger, Error::Hidden));
 }
