@@ -45,7 +45,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub use admin::view;
 pub use filing::is_zone;
-pub use http::address::{Peer, TrustedProxies};
+pub use http::address::{ClientAddress, Peer, TrustedProxies};
 pub use http::frame::Operation;
 pub use http::rate::Limits;
 
@@ -53,7 +53,7 @@ use company::Beginnings;
 use error::{ApiError, Code};
 use http::frame::{self, Rendering};
 use http::rate::Rates;
-use http::{caller, cors, request_id};
+use http::{address, caller, cors, request_id};
 use preview::Previews;
 
 /// Whether the daemon can serve.
@@ -252,6 +252,7 @@ fn router(options: &Arc<Options>, ground: Ground) -> Router {
         .layer(from_fn_with_state(rendering, frame::render))
         .layer(from_fn(gateway::tus::versioned))
         .layer(from_fn_with_state(ground.clone(), cors::answer))
+        .layer(from_fn_with_state(ground.clone(), address::find))
         .with_state(ground);
     identified(framed.merge(health::routes(options)), options)
 }

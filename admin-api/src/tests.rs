@@ -9,6 +9,7 @@ use coffre_store::put::{Claims, PutObject};
 use serde_json::json;
 
 use super::*;
+use crate::http::address;
 use crate::http::caller::{Anyone, Caller, Permission};
 use crate::http::form::Form;
 use crate::http::send::{self, Sending};
@@ -237,6 +238,7 @@ fn sample(world: &World) -> Router {
         .route("/api/files/down/{name}", get(download))
         .layer(from_fn_with_state(ground.clone(), caller::admit))
         .layer(from_fn_with_state(Rendering { tells_causes: true }, frame::render))
+        .layer(from_fn_with_state(ground.clone(), address::find))
         .with_state(ground)
         .layer(axum::Extension(Peer { address: "10.1.1.1:1".parse().unwrap(), is_secure: false }))
         .layer(axum::Extension(request_id::RequestId("r-7".into())))

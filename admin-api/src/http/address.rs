@@ -2,8 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use axum::extract::{Request, State};
 use axum::http::HeaderMap;
+use axum::middleware::Next;
+use axum::response::Response;
 use ipnet::IpNet;
+
+use crate::Ground;
 
 /// The connection a request came by; the listener puts it into the request's extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +17,21 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Inside TLS.
     pub is_secure: bool,
+}
+
+/// The client, in a request's extensions for who acts on it, and in its answer's for the access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientAddress(pub IpAddr);
+
+/// Finds the client of each request.
+pub(crate) async fn find(State(ground): State<Ground>, mut request: Request, next: Next) -> Response {
+    let Some(peer) = request.extensions().get::<Peer>() else { return next.run(request).await };
+    let peer = peer.address.ip();
+    let client = ClientAddress(ground.settings.trusted_proxies.client(peer, request.headers()));
+    request.extensions_mut().insert(client);
+    let mut response = next.run(request).await;
+    response.extensions_mut().insert(client);
+    response
 }
 
 /// Addresses whose `X-Forwarded-For` is believed (`[rest] trusted_proxies`).

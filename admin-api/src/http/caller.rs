@@ -18,7 +18,7 @@ use coffre_identity::TokenHolder;
 use coffre_store::Cx;
 use coffre_store::object::{Circumstances, Door, Principal};
 
-use super::address::Peer;
+use super::address::{ClientAddress, Peer};
 use super::rate::{Class, Payer};
 use super::request_id::RequestId;
 use crate::Ground;
@@ -170,8 +170,7 @@ async fn recognize(ground: &Ground, head: &Parts) -> Result<Anyone, ApiError> {
         request_id: id.map_or_else(|| Arc::from("unknown"), |id| Arc::clone(&id.0)),
         now_ms: ground.clock.now_ms(),
         circumstances: Arc::new(Circumstances {
-            client_address: peer
-                .map(|peer| ground.settings.trusted_proxies.client(peer.address.ip(), headers)),
+            client_address: head.extensions.get::<ClientAddress>().map(|client| client.0),
             is_secure: peer.is_some_and(|peer| peer.is_secure),
             user_agent: text_of(headers, &USER_AGENT),
             referer: text_of(headers, &REFERER),

@@ -4,7 +4,7 @@
 //! query's values, which hold signatures and tokens.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -163,7 +163,8 @@ impl Body for Measured {
 /// What is known of a request; counted and logged when dropped.
 struct Line {
     kind: DoorKind,
-    peer: SocketAddr,
+    /// The connection's other end, until the door says whom a proxy spoke for.
+    client: IpAddr,
     method: Method,
     target: String,
     operation: Cow<'static, str>,
@@ -181,7 +182,7 @@ impl Line {
         gauge!("coffre_requests_in_flight", "door" => kind.name()).increment(1.0);
         Self {
             kind,
-            peer,
+            client: peer.ip(),
             method: request.method().clone(),
             target: without_values(request.uri()),
             operation: operation(kind, request.uri().path()).into(),
@@ -201,6 +202,9 @@ impl Line {
             self.operation = operation.name().to_owned().into();
         } else if let Some(operation) = head.extensions.get::<coffre_admin_api::Operation>() {
             self.operation = operation.0.to_string().into();
+        }
+        if let Some(client) = head.extensions.get::<coffre_admin_api::ClientAddress>() {
+            self.client = client.0;
         }
         self
     }
@@ -228,7 +232,7 @@ impl Drop for Line {
             duration_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
             received_bytes = self.received_bytes,
             sent_bytes = self.sent_bytes,
-            client_address = %self.peer,
+            client_address = %self.client,
             request_id = self.request_id.as_ref().and_then(|id| id.to_str().ok()),
             "request"
         );

@@ -74,8 +74,10 @@ fn metrics_are_measured_and_may_want_a_token() {
 fn requests_are_logged_without_what_their_queries_say() {
     let folder = tempfile::tempdir().unwrap();
     let flags = ["--log-level", "debug", "--log-format", "json"];
-    let daemon = Daemon::start_with(folder.path(), &flags, &[]);
+    let daemon =
+        Daemon::start_with(folder.path(), &flags, &[("COFFRE_REST__TRUSTED_PROXIES", "[\"127.0.0.1\"]")]);
     daemon.rest("GET", "/readyz?signature=hunter2", "x-request-id: find-me\r\n");
+    daemon.rest("GET", "/nowhere", "x-request-id: by-proxy\r\nx-forwarded-for: 203.0.113.9\r\n");
     let s3 = std::net::TcpStream::connect(daemon.address("s3")).unwrap();
     let answer = crate::process::ask(s3, "GET", "/b/k?X-Amz-Security-Token=hunter2", "");
     let id = answer.header("x-amz-request-id").unwrap().to_owned();
@@ -84,12 +86,15 @@ fn requests_are_logged_without_what_their_queries_say() {
     daemon.stop();
     assert!(!log.contains("hunter2"), "{log}");
     let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    for (id, path, status) in
-        [("find-me", "/readyz?signature", 200), (&id, "/b/k?X-Amz-Security-Token", answer.status)]
-    {
+    for (id, path, status, client) in [
+        ("find-me", "/readyz?signature", 200, "127.0.0.1"),
+        ("by-proxy", "/nowhere", 404, "203.0.113.9"),
+        (&id, "/b/k?X-Amz-Security-Token", answer.status, "127.0.0.1"),
+    ] {
         let line = lines.iter().find(|line| line["target"] == "coffre::access" && line["request_id"] == *id);
         let line = line.unwrap_or_else(|| panic!("no line of {id} in\n{log}"));
         assert_eq!((line["path"].as_str(), &line["status"]), (Some(path), &status.into()));
+        assert_eq!(line["client_address"], client);
         assert!(line["duration_us"].is_u64());
     }
 }
