@@ -2,8 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
+use crate::command::run;
 use crate::daemon::Daemon;
 use crate::s3::Answer;
 
@@ -46,6 +49,19 @@ impl Rest {
     #[must_use]
     pub fn without_token(&self) -> Self {
         Self { token: None, ..self.clone() }
+    }
+
+    /// Runs a document's `curl` in a folder, with the origin and the token it names replaced. Its answer is JSON.
+    #[track_caller]
+    pub fn curl(&self, folder: &Path, said: (&str, &str), arguments: &[&str]) -> serde_json::Value {
+        let (origin, token) = said;
+        let mut command = Command::new("curl");
+        command.current_dir(folder).args(["--silent", "--show-error", "--fail-with-body"]);
+        for argument in arguments {
+            let argument = argument.replace(origin, &format!("http://{}", self.host));
+            command.arg(argument.replace(token, &format!("Bearer {}", self.token.as_deref().unwrap())));
+        }
+        serde_json::from_str(&run(&mut command)).unwrap()
     }
 
     /// Sends the head and leaves the body to the caller.

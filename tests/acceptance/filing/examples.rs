@@ -1,9 +1,5 @@
 //! The document's examples, as it writes them, and its shapes key by key.
 
-use std::process::Command;
-
-use coffre_tests::command::run;
-use coffre_tests::rest::Rest;
 use serde_json::{Value, json};
 
 use super::*;
@@ -32,16 +28,8 @@ const FILE: [&str; 20] = [
     "uploader_name",
 ];
 
-/// Runs the document's `curl` with its host and token replaced.
-fn curl(rest: &Rest, folder: &std::path::Path, arguments: &[&str]) -> Value {
-    let mut command = Command::new("curl");
-    command.current_dir(folder).args(["--silent", "--show-error", "--fail-with-body"]);
-    for argument in arguments {
-        let argument = argument.replace("http://localhost", &format!("http://{}", rest.host));
-        command.arg(argument.replace("{token}", rest.token.as_ref().unwrap()));
-    }
-    serde_json::from_str(&run(&mut command)).unwrap()
-}
+/// Origin and token as the document writes them.
+const SAID: (&str, &str) = ("http://localhost", "Bearer {token}");
 
 #[test]
 fn the_documents_commands() {
@@ -73,7 +61,7 @@ fn the_documents_commands() {
         "-F",
         "tags[]=annual",
     ];
-    let made = curl(&rest, folder.path(), &form);
+    let made = rest.curl(folder.path(), SAID, &form);
     assert_eq!(names(&made), ["data", "message"]);
     assert_eq!(made["message"], "Fichier téléchargé avec succès.");
     let data = &made["data"];
@@ -113,22 +101,22 @@ fn the_documents_commands() {
         "-F",
         "tags[]=annual",
     ];
-    let quote = curl(&rest, folder.path(), &quote);
+    let quote = rest.curl(folder.path(), SAID, &quote);
     let key = quote["data"]["storage_uri"].as_str().unwrap();
     assert_eq!(without_time(key), "client/123/devis/annual_2024/quote_2024_*.pdf");
 
     let of_client =
         "http://localhost/api/files/by-client/123?per_page=20&sort_by=uploaded_at&sort_direction=desc";
-    let of_client = curl(&rest, folder.path(), &["-X", "GET", of_client, bearer[0], bearer[1]]);
+    let of_client = rest.curl(folder.path(), SAID, &["-X", "GET", of_client, bearer[0], bearer[1]]);
     assert_eq!(of_client["pagination"]["total"], 2);
     assert_eq!(of_client["data"][0]["file_name"], "quote_2024.pdf", "newest first");
 
     let statistics = "http://localhost/api/files/statistics";
-    let statistics = curl(&rest, folder.path(), &["-X", "GET", statistics, bearer[0], bearer[1]]);
+    let statistics = rest.curl(folder.path(), SAID, &["-X", "GET", statistics, bearer[0], bearer[1]]);
     assert_eq!(statistics["data"]["total_files"], 2);
 
     let search = "http://localhost/api/files?search=2024&category=devis";
-    let search = curl(&rest, folder.path(), &["-X", "GET", search, bearer[0], bearer[1]]);
+    let search = rest.curl(folder.path(), SAID, &["-X", "GET", search, bearer[0], bearer[1]]);
     assert_eq!(search["pagination"]["total"], 1);
     daemon.check_finds_nothing();
     daemon.stop_cleanly();

@@ -90,6 +90,39 @@ fn the_documents_example() {
     daemon.stop_cleanly();
 }
 
+/// The document's command as it stands there, whose content type names no boundary; and a file that curl announces with
+/// `Expect: 100-continue`.
+#[test]
+fn the_documents_command() {
+    let (folder, daemon) = started();
+    let rest = Rest::user(&daemon, "ann", &["--application", "slidefabrik"]);
+    let said = ("https://qa.gateway.intelligenceindustrielle.com", "Bearer token");
+    for (seed, size) in [(1, 31_517), (2, 3_000_000)] {
+        let content = seed::bytes(seed, size);
+        std::fs::write(folder.path().join("instruction_API(3).md"), &content).unwrap();
+        let command = [
+            "-X",
+            "POST",
+            "https://qa.gateway.intelligenceindustrielle.com/api/v1/files/upload/direct",
+            "-H",
+            "accept: application/json",
+            "-H",
+            "Authorization: Bearer token",
+            "-H",
+            "Content-Type: multipart/form-data",
+            "-F",
+            "files=@instruction_API(3).md;type=text/markdown",
+            "-F",
+            "path=uploads/documents",
+        ];
+        let answer = rest.curl(folder.path(), said, &command);
+        assert_eq!((&answer["success"], &answer["summary"]["totalSize"]), (&Value::from(true), &size.into()));
+        assert_eq!(answer["files"][0]["originalName"], "instruction_API(3).md");
+        assert_eq!(fetch(&daemon, answer["files"][0]["url"].as_str().unwrap()).expect(200).body, content);
+    }
+    daemon.stop_cleanly();
+}
+
 #[test]
 fn many_files_and_odd_names() {
     let (_folder, daemon) = started();
