@@ -277,6 +277,7 @@ impl Identity {
                 .iter()
                 .map(|(key, _)| key_id(key, 16).map(OrgId))
                 .collect::<Result<_>>()?,
+            organisation: None,
             clients: clients.iter().map(|(key, _)| client_of(key)).collect::<Result<_>>()?,
             gateway_prefix: None,
         })

@@ -254,6 +254,7 @@ impl Identity {
         let mut principal = self.principal(&user).await?;
         let may_admin = record.permissions.is_empty() || record.permissions.iter().any(|p| p == "admin");
         principal.is_admin &= may_admin;
+        principal.organisation = record.organisation;
         principal.gateway_prefix = Some(format!("{}/{}", record.application, record.grant));
         Ok(Some(TokenHolder {
             id: Some(id),

@@ -13,9 +13,8 @@ use crate::codec::object::{decode_bucket, decode_gone, decode_history, decode_ve
 use crate::error::{Error, Missing, Result};
 use crate::feed::Touched;
 use crate::name::{BucketName, ObjectKey, OrgId, VersionRef};
-use crate::object::{At, Bucket, Door, HistoryEntry, Identity, Version, Versioning};
+use crate::object::{At, Bucket, BuiltIn, Door, HistoryEntry, Identity, Version, Versioning};
 use crate::plan::{Parts, Placed, Plan, Standing, failed_key, names};
-use crate::scheme::Place;
 use crate::watch::Note;
 use crate::{Growth, Inner, Store, refs, views};
 
@@ -228,7 +227,7 @@ impl Store {
     /// # Errors
     /// `QuotaExceeded`, `NoSpace`, `Stopped`, `Corrupt`. What lost a race is no error but [`Turn::Lost`].
     pub(crate) async fn commit(&self, bucket: &BucketName, plan: Plan, note: Option<&Note>) -> Result<Turn> {
-        let (turn, touched) = self.carry_out(bucket, plan, note).await?;
+        let (turn, touched) = self.carry_out(plan, note).await?;
         // the rows' lock is let go of: who is told may come with questions
         if let (Turn::Done(_), Some(note)) = (&turn, note)
             && let Some(delivery) = self.inner.hub.tell(bucket, touched, note.came_by(), &note.request_id)
@@ -239,12 +238,7 @@ impl Store {
         Ok(turn)
     }
 
-    async fn carry_out(
-        &self,
-        bucket: &BucketName,
-        plan: Plan,
-        note: Option<&Note>,
-    ) -> Result<(Turn, Touched)> {
+    async fn carry_out(&self, plan: Plan, note: Option<&Note>) -> Result<(Turn, Touched)> {
         let Parts { mut checks, mut writes, growth, refs, may_use_reserve, wait, touched } = plan.finish();
         let _gate = self.inner.gate.read().await;
         let refs = match refs.plan(&**self.inner.kv()).await {
@@ -255,30 +249,44 @@ impl Store {
         };
         checks.extend(refs.checks.iter().cloned());
         writes.extend(refs.writes.iter().cloned());
-        let quota_from = checks.len();
-        for (owner, organisation, bytes) in growth.into_iter().filter(|(_, _, bytes)| *bytes > 0) {
-            checks.extend(self.inner.options.quota.checks(&Growth { owner, organisation, bucket, bytes }));
-        }
-        let commit = Commit {
-            checks: checks.clone(),
-            writes,
-            note: note.map(Note::encode).unwrap_or_default(),
-            wait,
-            may_use_reserve,
-        };
-        let turn = match self.inner.kv().commit(commit).await {
+        let note = note.map(Note::encode).unwrap_or_default();
+        let commit = Commit { checks, writes, note, wait, may_use_reserve };
+        let turn = match self.commit_within_quota(commit, &growth).await? {
             Ok(position) => Turn::Done(Committed { refs, position }),
-            Err(coffre_kv::Error::Conflict { check }) if (quota_from..checks.len()).contains(&check) => {
-                return Err(Error::QuotaExceeded);
-            }
-            Err(coffre_kv::Error::Conflict { check }) => Turn::Lost(failed_key(&checks, check)?),
-            Err(error) => return Err(error.into()),
+            Err(row) => Turn::Lost(row),
         };
         Ok((turn, touched))
     }
 
+    /// Commits with what the quota gate asks for beside the plan's own checks. `Err`: the row of one of those is not
+    /// what it was. When a check of the gate's fails, others have written meanwhile: it is asked again, and says at
+    /// last whether there is room (each time at most half of it is left).
+    async fn commit_within_quota(
+        &self,
+        mut commit: Commit,
+        growth: &[Growth],
+    ) -> Result<Result<Position, Bytes>> {
+        let own = commit.checks.len();
+        for _ in 0..RESTARTS_MAX {
+            commit.checks.truncate(own);
+            if !growth.is_empty() {
+                commit.checks.extend(self.inner.options.quota.checks(growth).await?);
+            }
+            let conflict = match self.inner.kv().commit(commit.clone()).await {
+                Ok(position) => return Ok(Ok(position)),
+                Err(coffre_kv::Error::Conflict { check }) => check,
+                Err(error) => return Err(error.into()),
+            };
+            if !(own..commit.checks.len()).contains(&conflict) {
+                return Ok(Err(failed_key(&commit.checks, conflict)?));
+            }
+        }
+        Err(Error::Busy)
+    }
+
     /// Gives a version that shall become current at `key` what the place it goes to decides: its inode number and
-    /// ids (those of `had`, whose place it takes), the organisation it counts for.
+    /// ids (those of `had`, whose place it takes), and the company it counts for, if it is one's place; else it goes
+    /// on counting for the organisation whose token wrote it.
     pub(crate) async fn settle_in(
         &self,
         bucket: &Bucket,
@@ -288,7 +296,7 @@ impl Store {
     ) -> Result<()> {
         let identity = self.identity_at(bucket, key, had.map(Version::identity)).await?;
         version.take_identity(bucket, key, identity);
-        version.organisation = organisation_at(bucket, key);
+        version.organisation = organisation_at(bucket, key).or(version.organisation);
         Ok(())
     }
 
@@ -316,12 +324,21 @@ impl Store {
     }
 }
 
-/// The organisation that bytes at this key count for.
+/// The company that bytes at this key count for: all below `{company}/`, whether or not the rest is of the scheme.
 pub(crate) fn organisation_at(bucket: &Bucket, key: &ObjectKey) -> Option<OrgId> {
-    match Place::parse(bucket.place?, key)? {
-        Place::Company(place) => Some(place.company),
-        Place::Filing(_) | Place::Gateway(_) | Place::Media(_) => None,
+    if bucket.place != Some(BuiltIn::Companies) {
+        return None;
     }
+    let (company, _) = key.as_str().split_once('/')?;
+    // Keys spell ids in one way (contract D43): another spelling is nobody's place.
+    let id = uuid::Uuid::parse_str(company).ok().filter(|id| id.to_string() == company)?;
+    Some(OrgId(id))
+}
+
+/// The organisation that bytes written there now count for: the company whose place it is, else the one whose token
+/// writes them (contract D22).
+pub(crate) fn counts_for(cx: &crate::Cx, bucket: &Bucket, key: &ObjectKey) -> Option<OrgId> {
+    organisation_at(bucket, key).or(cx.principal.organisation)
 }
 
 /// Largest record of a version, bytes: one value of the rows' engine, with room for fields that come later.

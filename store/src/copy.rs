@@ -142,5 +142,6 @@ impl Source {
 fn copied(cx: &Cx, copy: &CopyObject, source: Version, id: VersionId) -> Version {
     let tags = copy.tags.clone().unwrap_or_else(|| source.attributes.tags.clone());
     let attributes = Attributes { tags, ..copy.attributes.clone().unwrap_or(source.attributes) };
-    Version { id, owner: cx.principal.user(), writer: cx.principal.user(), attributes, ..source }
+    let (user, organisation) = (cx.principal.user(), cx.principal.organisation);
+    Version { id, owner: user, organisation, writer: user, attributes, ..source }
 }

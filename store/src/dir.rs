@@ -366,7 +366,7 @@ impl Store {
             ino: 0,
             ids: ObjectIds::default(),
             owner: user,
-            organisation: crate::commit::organisation_at(bucket, key),
+            organisation: crate::commit::counts_for(cx, bucket, key),
             writer: user,
             size_bytes: 0,
             modified_ms: self.now_ms(),

@@ -171,32 +171,35 @@ pub trait Authority: std::fmt::Debug + Send + Sync + 'static {
     fn decide(&self, ask: &Ask<'_>) -> Decision;
 }
 
-/// What a write would add, for [`QuotaGate`].
+/// What a write would add for somebody, for [`QuotaGate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Growth<'a> {
-    /// Who will own the bytes.
-    pub owner: Option<UserId>,
-    /// The organisation they will count for.
-    pub organisation: Option<OrgId>,
-    /// Where.
-    pub bucket: &'a BucketName,
-    /// Bytes added; negative when an overwrite shrinks.
+pub struct Growth {
+    /// For whom: the bucket, and the organisation or, where there is none, the owner (contract D22).
+    pub of: usage::Of,
+    /// Bytes added: more than 0.
     pub bytes: i64,
 }
 
-/// Turns a quota into checks of the same commit (`AtMost` on usage rows). Called by every write.
+/// Turns quotas into checks of the same commit (`AtMost` on usage rows). Asked by every write that adds bytes; two
+/// point reads at the most where nobody has a quota.
+#[async_trait::async_trait]
 pub trait QuotaGate: std::fmt::Debug + Send + Sync + 'static {
-    /// Checks to add to the commit. If one of them fails the write answers [`Error::QuotaExceeded`].
-    fn checks(&self, growth: &Growth<'_>) -> Vec<coffre_kv::Check>;
+    /// What makes sure that the commit stays within every quota. A check that fails then says that something has
+    /// changed since, not that the quota is used up: it is to be asked again.
+    ///
+    /// # Errors
+    /// `QuotaExceeded`: it does not fit now. `Stopped`, `Corrupt`, `Internal`.
+    async fn checks(&self, growth: &[Growth]) -> Result<Vec<coffre_kv::Check>>;
 }
 
 /// No quota.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unlimited;
 
+#[async_trait::async_trait]
 impl QuotaGate for Unlimited {
-    fn checks(&self, _: &Growth<'_>) -> Vec<coffre_kv::Check> {
-        Vec::new()
+    async fn checks(&self, _: &[Growth]) -> Result<Vec<coffre_kv::Check>> {
+        Ok(Vec::new())
     }
 }
 

@@ -88,6 +88,8 @@ pub struct Principal {
     pub is_admin: bool,
     /// Member of these.
     pub organisations: Vec<OrgId>,
+    /// Comes with a token of this one: what it writes counts for it (contract D22).
+    pub organisation: Option<OrgId>,
     /// May use these clients' files (contract §2).
     pub clients: Vec<String>,
     /// `{application}/{grant}` prefix of the gateway keys this principal owns; `None` outside gateway tokens.
@@ -113,6 +115,7 @@ impl Principal {
             name: None,
             is_admin: false,
             organisations: vec![],
+            organisation: None,
             clients: vec![],
             gateway_prefix: None,
         }

@@ -28,7 +28,7 @@ use crate::feed::{KeyChange, Touched};
 use crate::name::{ObjectKey, OrgId, UploadId, UserId, VersionId, VersionRef};
 use crate::object::{BlobId, Bucket, DeleteMarker, HistoryEntry, Identity, Manifest, Version, Versioning};
 use crate::refs::NewBlob;
-use crate::{derived, refs, usage, views};
+use crate::{Growth, derived, refs, usage, views};
 
 /// A value and the position of its row.
 #[derive(Clone, Debug)]
@@ -189,7 +189,8 @@ pub(crate) struct Plan {
 pub(crate) struct Parts {
     pub(crate) checks: Vec<Check>,
     pub(crate) writes: Vec<Write>,
-    pub(crate) growth: Vec<(Option<UserId>, Option<OrgId>, i64)>,
+    /// By whom it counts for; only what grows.
+    pub(crate) growth: Vec<Growth>,
     pub(crate) refs: refs::Changes,
     pub(crate) may_use_reserve: bool,
     pub(crate) wait: Wait,
@@ -375,7 +376,8 @@ impl Plan {
 
     /// Counts bytes that are not a version's (parts) towards quotas.
     pub(crate) fn grow(&mut self, owner: Option<UserId>, organisation: Option<OrgId>, bytes: i64) {
-        *self.growth.entry((owner, organisation)).or_default() += bytes;
+        let grown = self.growth.entry((owner, organisation)).or_default();
+        *grown = grown.saturating_add(bytes);
     }
 
     /// Counts bytes that belong to no version yet.
@@ -445,10 +447,18 @@ impl Plan {
         }
         let counters = self.usage.into_iter().filter(|(_, delta)| *delta != 0);
         self.writes.extend(counters.map(|(counter, delta)| Write::Add(counter, delta)));
+        let mut growth: BTreeMap<usage::Of, i64> = BTreeMap::new();
+        for ((owner, organisation), bytes) in self.growth {
+            for of in usage::payers(self.bucket.id, owner, organisation) {
+                let grown = growth.entry(of).or_default();
+                *grown = grown.saturating_add(bytes);
+            }
+        }
+        let growth = growth.into_iter().filter(|(_, bytes)| *bytes > 0);
         Parts {
             checks: self.checks,
             writes: self.writes,
-            growth: self.growth.into_iter().map(|((owner, org), bytes)| (owner, org, bytes)).collect(),
+            growth: growth.map(|(of, bytes)| Growth { of, bytes }).collect(),
             refs: self.refs,
             may_use_reserve: self.may_use_reserve,
             wait: self.wait,

@@ -174,7 +174,7 @@ impl Store {
             ino: 0,
             ids: ObjectIds::default(),
             owner: cx.principal.user(),
-            organisation: None,
+            organisation: cx.principal.organisation,
             writer: cx.principal.user(),
             size_bytes,
             modified_ms: 0,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use coffre_kv::{Kv, KvExt};
+use coffre_kv::{Check, Kv, KvExt};
 
 use crate::condition::{Conditions, RangeRequest};
 use crate::digest::{ETag, Sha256};
@@ -13,7 +13,18 @@ use crate::object::{
     At, Attributes, Bucket, BuiltInNames, Digest, Door, Manifest, ObjectIds, Principal, Version, Versioning,
 };
 use crate::put::{Claims, PutObject};
-use crate::{ByteStream, Cx, Options, Store};
+use crate::{ByteStream, Cx, Error, Options, Result, Store};
+
+/// A quota's checks, for a gate: those given if they hold now.
+pub(crate) async fn hold(kv: &dyn Kv, checks: Vec<Check>) -> Result<Vec<Check>> {
+    for check in &checks {
+        let Check::AtMost(counter, max) = check else { panic!("{check:?} is no quota's") };
+        if kv.counter(counter).await? > *max {
+            return Err(Error::QuotaExceeded);
+        }
+    }
+    Ok(checks)
+}
 
 /// An empty object's first version.
 pub(crate) fn version() -> Version {

@@ -31,7 +31,7 @@ pub enum Measure {
 pub enum Of {
     /// A bucket.
     Bucket(BucketId),
-    /// What a user owns.
+    /// What a user owns and no organisation answers for (contract D22).
     Owner(UserId),
     /// What counts for an organisation.
     Organisation(OrgId),
@@ -76,16 +76,17 @@ pub(crate) fn day_counter(scope: &[u8], day: u64) -> Bytes {
     Key::of(USE).raw(&[DAYS, Measure::Objects.number()]).raw(scope).raw(&day.to_be_bytes()).done()
 }
 
+/// For whom bytes count: the bucket; the organisation or, where there is none, the owner.
+pub(crate) fn payers(bucket: BucketId, owner: Option<UserId>, organisation: Option<OrgId>) -> Vec<Of> {
+    let who = organisation.map(Of::Organisation).or(owner.map(Of::Owner));
+    [Some(Of::Bucket(bucket)), who].into_iter().flatten().collect()
+}
+
 /// The counters that an entry counts in, and by how much.
 pub(crate) fn of(bucket: &Bucket, key: &ObjectKey, version: &Version, is_current: bool) -> Vec<(Bytes, i64)> {
     let bytes = i64::try_from(version.size_bytes).unwrap_or(i64::MAX);
-    let whom = [
-        Some(Of::Bucket(bucket.id)),
-        version.owner.map(Of::Owner),
-        version.organisation.map(Of::Organisation),
-    ];
     let mut counters = Vec::with_capacity(6);
-    for of in whom.iter().flatten() {
+    for of in &payers(bucket.id, version.owner, version.organisation) {
         counters.push((counter(Measure::Bytes, of), bytes));
         if is_current {
             counters.push((counter(Measure::Objects, of), 1));
@@ -110,8 +111,8 @@ pub(crate) fn unfinished(
     organisation: Option<OrgId>,
     bytes: i64,
 ) -> Vec<(Bytes, i64)> {
-    let whom = [Some(Of::Bucket(bucket.id)), owner.map(Of::Owner), organisation.map(Of::Organisation)];
-    whom.iter().flatten().map(|of| (counter(Measure::UnfinishedBytes, of), bytes)).collect()
+    let whom = payers(bucket.id, owner, organisation);
+    whom.iter().map(|of| (counter(Measure::UnfinishedBytes, of), bytes)).collect()
 }
 
 /// A counter's name for findings.

@@ -11,6 +11,10 @@ use crate::object::{Door, Who};
 
 /// Format byte of a note.
 const FORMAT: u8 = 1;
+/// Format byte of several lines in one note.
+const FORMAT_MANY: u8 = 2;
+/// Most bytes of several lines: a note's, with room for what a newer format may put before them.
+const MANY_BYTES_MAX: usize = coffre_kv::NOTE_BYTES_MAX - 96;
 
 /// One line of the audit log (contract §2, D43), and what else a commit tells its followers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,9 +90,12 @@ impl Note {
         }
     }
 
-    /// The audit lines of a commit: its note, but for a batch (`DeleteObjects`, whose keys would not fit a note)
-    /// one line for each object key it wrote.
+    /// The audit lines of a commit: its note, or the several it holds ([`Self::encode_many`]); for a batch
+    /// (`DeleteObjects`, whose keys would not fit a note) one line for each object key it wrote.
     pub fn lines(change: &coffre_kv::Change) -> Vec<Self> {
+        if let Some((&FORMAT_MANY, body)) = change.note.split_first() {
+            return postcard::from_bytes(body).unwrap_or_default();
+        }
         let Some(note) = Self::decode(&change.note) else { return Vec::new() };
         if note.action != "DeleteObjects" {
             return vec![note];
@@ -110,12 +117,53 @@ impl Note {
         postcard::to_extend(self, vec![FORMAT]).map(Into::into).unwrap_or_default()
     }
 
-    /// Reads it back; `None` when there is none or it is of a newer format.
+    /// Several lines of changes that are committed together, as the bytes of one note, and how many of them fit.
+    pub fn encode_many(notes: &[Self]) -> (bytes::Bytes, usize) {
+        let (mut bytes, mut fit) = (0, 0);
+        for note in notes {
+            bytes += note.encode().len();
+            if bytes > MANY_BYTES_MAX {
+                break;
+            }
+            fit += 1;
+        }
+        let fitting = notes.get(..fit).unwrap_or_default();
+        let encoded = postcard::to_extend(fitting, vec![FORMAT_MANY]).map(Into::into).unwrap_or_default();
+        (encoded, fit)
+    }
+
+    /// Reads one line back; `None` when there is none, several, or of a newer format.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (format, body) = bytes.split_first()?;
         if *format != FORMAT {
             return None;
         }
         postcard::from_bytes(body).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coffre_kv::{Change, Position};
+
+    use super::*;
+
+    #[test]
+    fn several_lines_travel_in_one_note_as_far_as_they_fit() {
+        let note =
+            |n: usize| Note { key: Some(format!("{n}-{}", "x".repeat(200))), ..Note::own(7, "Consume") };
+        let notes: Vec<Note> = (0..40).map(note).collect();
+        let (bytes, fit) = Note::encode_many(&notes);
+        assert!(
+            (10..40).contains(&fit) && bytes.len() <= coffre_kv::NOTE_BYTES_MAX,
+            "{fit}, {}",
+            bytes.len()
+        );
+        let change = |note| Change { position: Position(1), writes: Vec::new(), note };
+        assert_eq!(Note::lines(&change(bytes)), notes[..fit]);
+        let (bytes, fit) = Note::encode_many(&notes[..2]);
+        assert_eq!((Note::lines(&change(bytes)).len(), fit), (2, 2));
+        assert_eq!(Note::lines(&change(notes[0].encode())), notes[..1]);
+        assert!(Note::lines(&change(bytes::Bytes::new())).is_empty());
     }
 }

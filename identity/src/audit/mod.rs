@@ -281,14 +281,20 @@ impl Audit {
     }
 }
 
-/// A change's lines: one, or for a batch of deletes one for each key.
+/// A change's lines: one, or those of a batch.
 fn lines_of(change: &Change) -> Vec<Line> {
     let position = change.position.0;
-    if !change.note.is_empty() && Note::decode(&change.note).is_none() {
+    let notes = Note::lines(change);
+    if !change.note.is_empty() && notes.is_empty() && !is_empty_batch(change) {
         tracing::error!(position, "a change's note is of a format this version does not know");
         return vec![Line { position, note: unreadable(0) }];
     }
-    Note::lines(change).into_iter().map(|note| Line { position, note }).collect()
+    notes.into_iter().map(|note| Line { position, note }).collect()
+}
+
+/// A batch of deletes that deleted nothing: it can be read, and has no lines.
+fn is_empty_batch(change: &Change) -> bool {
+    Note::decode(&change.note).is_some()
 }
 
 /// Stands in the log where nothing better is known: a hole would say that nothing happened.

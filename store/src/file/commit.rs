@@ -284,7 +284,7 @@ impl OpenFile {
             let drawn = Identity { ino: self.ino(), filing: None };
             let identity = self.store.identity_at(&bucket.value, &at.key, Some(drawn)).await?;
             version.take_identity(&bucket.value, &at.key, identity);
-            version.organisation = crate::commit::organisation_at(&bucket.value, &at.key);
+            version.organisation = crate::commit::counts_for(cx, &bucket.value, &at.key);
         }
         check_size(&version)?;
         let version = plan.put(&at.key, standing, version, &content.blobs);
@@ -309,7 +309,7 @@ impl OpenFile {
             ino: state.ino,
             ids: ObjectIds::default(),
             owner: current.or(known).map_or(user, |version| version.owner),
-            organisation: None,
+            organisation: current.or(known).map_or(cx.principal.organisation, |version| version.organisation),
             writer: user,
             size_bytes: 0,
             modified_ms: 0,

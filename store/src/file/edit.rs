@@ -3,14 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use coffre_kv::{Check, KvExt};
-
 use super::pieces::Part;
 use super::{FILE_BYTES_MAX, OpenFile, Writer};
-use crate::Growth;
 use crate::attributes::AttributeChange;
 use crate::error::{Error, Result};
 use crate::object::Extent;
+use crate::{Growth, usage};
 
 /// Bytes an open file holds in memory before it makes a staging file.
 const MEMORY_BYTES_MAX: u64 = 1024 * 1024;
@@ -230,24 +228,9 @@ impl OpenFile {
         if bytes == 0 {
             return Ok(());
         }
-        let growth =
-            Growth { owner: self.owner, organisation: self.organisation, bucket: &self.bucket, bytes };
-        for check in inner.options.quota.checks(&growth) {
-            let holds = match &check {
-                Check::AtMost(counter, max) => inner.kv().counter(counter).await? <= *max,
-                Check::AtLeast(counter, min) => inner.kv().counter(counter).await? >= *min,
-                // left to the commit
-                Check::Absent(_)
-                | Check::Present(_)
-                | Check::At(..)
-                | Check::PrefixEmpty(_)
-                | Check::RangeEmpty(..) => true,
-            };
-            if !holds {
-                return Err(Error::QuotaExceeded);
-            }
-        }
-        Ok(())
+        let whom = usage::payers(self.bucket, self.owner, self.organisation);
+        let growth: Vec<Growth> = whom.into_iter().map(|of| Growth { of, bytes }).collect();
+        inner.options.quota.checks(&growth).await.map(drop)
     }
 
     /// Moves what is in memory to the staging file, which is made if there is none.

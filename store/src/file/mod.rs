@@ -29,7 +29,7 @@ use crate::attributes::AttributeChange;
 use crate::blob::{Draft, File, Pin};
 use crate::commit::RESTARTS_MAX;
 use crate::error::{Error, Missing, Result};
-use crate::name::{BucketName, UserId, VersionId};
+use crate::name::{BucketId, UserId, VersionId};
 use crate::object::{At, Attributes, BlobId, Manifest, Version};
 use crate::{Action, Cx, OrgId, Store};
 
@@ -66,7 +66,7 @@ pub enum Expect {
 pub struct OpenFile {
     store: Store,
     /// Its bucket, whose owner and organisation count its bytes.
-    bucket: BucketName,
+    bucket: BucketId,
     owner: Option<UserId>,
     organisation: Option<OrgId>,
     /// Held by who changes or commits the file.
@@ -148,9 +148,9 @@ impl Store {
         }
         let ino = self.inner.inodes.next(self.inner.kv()).await?;
         let owner = cx.principal.user();
-        let organisation = crate::commit::organisation_at(&bucket.value, &at.key);
+        let organisation = crate::commit::counts_for(cx, &bucket.value, &at.key);
         let state = State::new(None, ino, attributes, Pieces::default(), Arc::default());
-        Ok(OpenFile::new(self, at, (owner, organisation), state))
+        Ok(OpenFile::new(self, bucket.value.id, (owner, organisation), state))
     }
 
     /// Opens the current version of a key. Reads no bytes.
@@ -175,7 +175,7 @@ impl Store {
             let version = head.value;
             let counted = (version.owner, version.organisation);
             let state = State::new(Some(version), 0, Attributes::default(), pieces, Arc::new(pins));
-            return Ok(OpenFile::new(self, at, counted, state));
+            return Ok(OpenFile::new(self, bucket.value.id, counted, state));
         }
         Err(Error::Busy)
     }
@@ -271,12 +271,12 @@ impl State {
 }
 
 impl OpenFile {
-    fn new(store: &Store, at: &At, counted: (Option<UserId>, Option<OrgId>), state: State) -> Self {
+    fn new(store: &Store, bucket: BucketId, counted: (Option<UserId>, Option<OrgId>), state: State) -> Self {
         let writer =
             Writer { draft: None, running: Running::new(), unlooked: 0, is_broken: false, session: None };
         Self {
             store: store.clone(),
-            bucket: at.bucket.clone(),
+            bucket,
             owner: counted.0,
             organisation: counted.1,
             writer: tokio::sync::Mutex::new(writer),

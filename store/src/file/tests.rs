@@ -38,13 +38,19 @@ impl crate::Authority for Everybody {
 
 /// So many bytes for each owner.
 #[derive(Debug)]
-struct Ceiling(i64);
+struct Ceiling {
+    max: i64,
+    kv: Arc<Memory>,
+}
 
+#[async_trait::async_trait]
 impl QuotaGate for Ceiling {
-    fn checks(&self, growth: &Growth<'_>) -> Vec<Check> {
-        let Some(owner) = growth.owner else { return Vec::new() };
-        let counter = usage::counter(usage::Measure::Bytes, &usage::Of::Owner(owner));
-        vec![Check::AtMost(counter, self.0 - growth.bytes)]
+    async fn checks(&self, growth: &[Growth]) -> Result<Vec<Check>> {
+        let owners = growth.iter().filter(|growth| matches!(growth.of, usage::Of::Owner(_)));
+        let check = |growth: &Growth| {
+            Check::AtMost(usage::counter(usage::Measure::Bytes, &growth.of), self.max - growth.bytes)
+        };
+        crate::sample::hold(&*self.kv, owners.map(check).collect()).await
     }
 }
 
@@ -527,7 +533,7 @@ async fn attributes_of_two_doors_meet() {
 #[tokio::test]
 async fn a_quota_is_told_at_the_write_and_held_at_the_commit() {
     let mut world = World::real();
-    world.quota = Arc::new(Ceiling(1_000));
+    world.quota = Arc::new(Ceiling { max: 1_000, kv: Arc::clone(&world.kv) });
     let store = world.open().await;
     let user = crate::object::Who::User(UserId(uuid::Uuid::from_bytes([7; 16])));
     let cx = Cx { principal: Arc::new(Principal { who: user, ..Principal::system() }), ..cx() };

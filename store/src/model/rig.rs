@@ -90,13 +90,16 @@ impl Authority for Forbidden {
 
 /// So many bytes for each owner.
 #[derive(Debug)]
-struct Ceiling;
+struct Ceiling(Arc<Memory>);
 
+#[async_trait::async_trait]
 impl QuotaGate for Ceiling {
-    fn checks(&self, growth: &Growth<'_>) -> Vec<Check> {
-        let Some(owner) = growth.owner else { return Vec::new() };
-        let counter = usage::counter(usage::Measure::Bytes, &usage::Of::Owner(owner));
-        vec![Check::AtMost(counter, QUOTA_BYTES - growth.bytes)]
+    async fn checks(&self, growth: &[Growth]) -> Result<Vec<Check>> {
+        let owners = growth.iter().filter(|growth| matches!(growth.of, usage::Of::Owner(_)));
+        let check = |growth: &Growth| {
+            Check::AtMost(usage::counter(usage::Measure::Bytes, &growth.of), QUOTA_BYTES - growth.bytes)
+        };
+        crate::sample::hold(&*self.0, owners.map(check).collect()).await
     }
 }
 
@@ -142,7 +145,7 @@ impl Rig {
             clock: Arc::clone(&self.clock) as _,
             ids: Arc::clone(&self.ids) as _,
             authority: Arc::clone(&self.forbidden) as _,
-            quota: Arc::new(Ceiling),
+            quota: Arc::new(Ceiling(Arc::clone(&self.kv))),
             inline_max: INLINE_MAX,
             grace_ms: GRACE_MS,
             reserve_bytes: 0,

@@ -14,7 +14,7 @@ use super::record::{PartRecord, UploadRecord, parse_part, part_commits, parts_fr
 use super::{CompletePart, CompleteUpload, CreateUpload, Upload, UploadChecksum};
 use crate::codec::keys;
 use crate::codec::object::encode_page;
-use crate::commit::{RESTARTS_MAX, Turn, note, organisation_at};
+use crate::commit::{RESTARTS_MAX, Turn, counts_for, note};
 use crate::condition::Conditions;
 use crate::digest::{Algorithm, ETag, Sha256};
 use crate::error::{Error, Missing, Result};
@@ -75,7 +75,7 @@ impl Store {
             let bucket = admitted.bucket;
             let record = UploadRecord {
                 initiator: cx.principal.user(),
-                organisation: organisation_at(&bucket.value, &at.key),
+                organisation: counts_for(cx, &bucket.value, &at.key),
                 created_ms: self.now_ms(),
                 attributes: attributes.clone(),
                 checksum,
@@ -308,7 +308,7 @@ fn version_of(id: UploadId, upload: &UploadRecord, composed: Composed, sha256: D
         ino: 0,
         ids: ObjectIds::default(),
         owner: upload.initiator,
-        organisation: None,
+        organisation: upload.organisation,
         writer: upload.initiator,
         size_bytes,
         modified_ms: 0,

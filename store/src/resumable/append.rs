@@ -20,7 +20,7 @@ use crate::object::BlobId;
 use crate::plan::{Placed, Plan};
 use crate::put::Claims;
 use crate::watch::Note;
-use crate::{Action, BodyError, ByteStream, Cx, Growth, Store, UploadId, refs};
+use crate::{Action, BodyError, ByteStream, Cx, Store, UploadId, refs};
 
 /// What may be appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,14 +87,7 @@ impl Store {
         let known = self.known_resumable(cx, Action::PutObject, id).await?;
         let upload = known.upload;
         let room = decide(&upload.value, id, &append, self.now_ms())?;
-        let announced = append.size_bytes.unwrap_or(0);
-        let growth = Growth {
-            owner: upload.value.initiator,
-            organisation: upload.value.organisation,
-            bucket: &upload.value.at.bucket,
-            bytes: i64::try_from(announced).unwrap_or(i64::MAX),
-        };
-        self.check_quota(&growth).await?;
+        self.check_quota(&known.bucket.value, &upload.value, append.size_bytes.unwrap_or(0)).await?;
         let receiving = Receiving { cx, id, turn: &turn, room, upload, new_file: None, received: 0 };
         let receive = self.receive(receiving, append.body, append.size_bytes, append.claims);
         let record = Box::pin(receive).await?;

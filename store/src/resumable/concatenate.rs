@@ -15,7 +15,7 @@ use super::hash::Whole;
 use super::record::{Record, State};
 use super::{Concatenate, Kind, PARTIALS_MAX, Resumable};
 use crate::codec::keys;
-use crate::commit::{RESTARTS_MAX, note, organisation_at};
+use crate::commit::{RESTARTS_MAX, counts_for, note};
 use crate::condition::Conditions;
 use crate::digest::{Algorithm, ETag};
 use crate::error::{Error, Missing, Result};
@@ -195,7 +195,7 @@ impl Store {
         Ok(Record {
             at: asked.at.clone(),
             initiator: cx.principal.user(),
-            organisation: organisation_at(&admitted.bucket.value, &asked.at.key),
+            organisation: counts_for(cx, &admitted.bucket.value, &asked.at.key),
             kind: Kind::Final(asked.partials.clone()),
             said: asked.said.clone(),
             attributes: asked.attributes.clone(),

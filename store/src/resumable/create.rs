@@ -6,14 +6,14 @@ use super::hash::HashState;
 use super::record::{Record, State, due};
 use super::{CreateResumable, Kind, Resumable};
 use crate::codec::keys;
-use crate::commit::{Turn, note, organisation_at};
+use crate::commit::{Turn, counts_for, note};
 use crate::condition::Conditions;
 use crate::error::{Error, Missing, Result};
 use crate::object::Bucket;
 use crate::plan::{Placed, Plan};
 use crate::put::check_tags;
 use crate::watch::Note;
-use crate::{Action, Cx, Growth, Store, UploadId};
+use crate::{Action, Cx, Growth, Store, UploadId, usage};
 
 /// Longest text a client may leave with an upload: it stands in the row.
 const SAID_BYTES_MAX: usize = 16 * 1024;
@@ -69,7 +69,7 @@ impl Store {
             let has_tags = !record.attributes.tags.is_empty();
             let admitted = self.admit(cx, &record.at, &Conditions::default(), has_tags).await?;
             check_built_in(&admitted.bucket.value)?;
-            record.organisation = organisation_at(&admitted.bucket.value, &record.at.key);
+            record.organisation = counts_for(cx, &admitted.bucket.value, &record.at.key);
             let mut plan = Plan::new(&admitted.bucket);
             plan_new(&mut plan, id, &record);
             // what is announced has to fit; it counts once it has come
@@ -155,15 +155,14 @@ impl Store {
     ///
     /// # Errors
     /// `QuotaExceeded`.
-    pub(super) async fn check_quota(&self, growth: &Growth<'_>) -> Result<()> {
-        for check in self.inner.options.quota.checks(growth) {
-            if let Check::AtMost(counter, most) = check
-                && coffre_kv::KvExt::counter(&**self.inner.kv(), &counter).await? > most
-            {
-                return Err(Error::QuotaExceeded);
-            }
+    pub(super) async fn check_quota(&self, bucket: &Bucket, record: &Record, bytes: u64) -> Result<()> {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        if bytes == 0 {
+            return Ok(());
         }
-        Ok(())
+        let whom = usage::payers(bucket.id, record.initiator, record.organisation);
+        let growth: Vec<Growth> = whom.into_iter().map(|of| Growth { of, bytes }).collect();
+        self.inner.options.quota.checks(&growth).await.map(drop)
     }
 }
 

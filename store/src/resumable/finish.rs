@@ -222,7 +222,7 @@ impl Became {
             ino: 0,
             ids: ObjectIds::default(),
             owner: record.initiator,
-            organisation: None,
+            organisation: record.organisation,
             writer: record.initiator,
             size_bytes: record.offset,
             modified_ms: 0,

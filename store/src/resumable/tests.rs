@@ -499,11 +499,16 @@ async fn what_is_given_up_or_expires_is_freed() {
 
 /// So many unfinished bytes in a bucket.
 #[derive(Debug)]
-struct Ceiling(i64, Of);
+struct Ceiling(i64, Of, Arc<dyn coffre_kv::Kv>);
 
+#[async_trait::async_trait]
 impl QuotaGate for Ceiling {
-    fn checks(&self, growth: &Growth<'_>) -> Vec<Check> {
-        vec![Check::AtMost(usage::counter(Measure::UnfinishedBytes, &self.1), self.0 - growth.bytes)]
+    async fn checks(&self, growth: &[Growth]) -> Result<Vec<Check>> {
+        let of_bucket = growth.iter().filter(|growth| growth.of == self.1);
+        let check = |growth: &Growth| {
+            Check::AtMost(usage::counter(Measure::UnfinishedBytes, &growth.of), self.0 - growth.bytes)
+        };
+        crate::sample::hold(&*self.2, of_bucket.map(check).collect()).await
     }
 }
 
@@ -511,7 +516,10 @@ impl QuotaGate for Ceiling {
 async fn a_quota_is_asked_at_the_beginning_and_at_each_request() {
     let (mut o, at) = (Opened::new().await, at("gateway", "a/b/c"));
     let id = o.store.find_bucket(&"gateway".parse().unwrap()).await.unwrap().value.id;
-    o.reopen(|options| options.quota = Arc::new(Ceiling(1_000, Of::Bucket(id)))).await;
+    o.reopen(|options| {
+        options.quota = Arc::new(Ceiling(1_000, Of::Bucket(id), Arc::clone(&options.kv)));
+    })
+    .await;
     let announced = o.store.create_resumable(&o.cx, whole(&at, Some(1_001))).await;
     assert!(matches!(announced, Err(Error::QuotaExceeded)));
     let (a, b) = (create(&o, &at, 900).await, create(&o, &at, 900).await);
