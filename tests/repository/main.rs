@@ -41,10 +41,11 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("kv", vec!["disk"]),
         ("store", vec!["disk", "kv"]),
         ("identity", vec!["disk", "kv", "store"]),
+        ("billing", vec!["kv", "store", "identity"]),
         ("s3api", vec!["store", "identity"]),
-        ("admin-api", vec!["store", "identity"]),
+        ("admin-api", vec!["store", "identity", "billing"]),
         ("fuse", vec!["disk", "store", "identity"]),
-        ("daemon", vec!["disk", "kv", "store", "identity", "s3api", "admin-api", "fuse"]),
+        ("daemon", vec!["disk", "kv", "store", "identity", "billing", "s3api", "admin-api", "fuse"]),
         ("tests", vec![]),
     ])
 }
@@ -93,7 +94,7 @@ fn each_index_is_named_by_one_file_only() {
 
 #[test]
 fn below_the_doors_nobody_says_http() {
-    for name in ["disk", "kv", "store", "identity"] {
+    for name in ["disk", "kv", "store", "identity", "billing"] {
         let manifest = fs::read_to_string(root().join(name).join("Cargo.toml")).unwrap();
         for door in ["http", "hyper", "axum", "s3s", "fuser"] {
             assert!(
