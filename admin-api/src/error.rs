@@ -58,6 +58,8 @@ pub(crate) enum Code {
     NoSpace,
     /// Not now: starting, stopping, or busy; trying again may help.
     Unavailable,
+    /// Another service that is needed here refused.
+    Upstream,
     /// Our fault.
     Internal,
 }
@@ -103,6 +105,7 @@ impl Code {
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Upstream => StatusCode::BAD_GATEWAY,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -131,6 +134,7 @@ impl Code {
             Self::RateLimited => "RATE_LIMIT_EXCEEDED",
             Self::NoSpace => "INSUFFICIENT_STORAGE",
             Self::Unavailable => "SERVICE_UNAVAILABLE",
+            Self::Upstream => "UPSTREAM_ERROR",
             Self::Internal => "INTERNAL_ERROR",
         }
     }
@@ -163,6 +167,7 @@ impl Code {
             Self::RateLimited => "Too many requests.",
             Self::NoSpace => "There is no space left.",
             Self::Unavailable => "The service cannot answer now; try again.",
+            Self::Upstream => "A service that this one needs refused.",
             Self::Internal => {
                 "Something went wrong here; the server's log has the cause under this request id."
             }
@@ -325,6 +330,40 @@ impl From<coffre_identity::Error> for ApiError {
             | E::BadSeal
             | E::Corrupt { .. }
             | E::Internal { .. } => Self::internal(chain(&error)),
+        }
+    }
+}
+
+impl From<coffre_billing::Error> for ApiError {
+    fn from(error: coffre_billing::Error) -> Self {
+        use coffre_billing::Error as E;
+        match &error {
+            E::NotFound { what } => Self::detailed(Code::NotFound, format!("There is no such {what}.")),
+            E::Invalid { what } => Self::detailed(Code::Validation, format!("Invalid {what}.")),
+            // Its own route says it in the documented shape.
+            E::Insufficient { .. } => Self::detailed(Code::QuotaExceeded, "Insufficient balance"),
+            E::KeyReused => {
+                Self::detailed(Code::Conflict, "This Idempotency-Key was used for another request.")
+            }
+            E::Done { what } => Self::detailed(Code::Conflict, format!("This {what} already.")),
+            E::Denied => Code::PermissionDenied.into(),
+            E::Busy => Self::from(Code::Unavailable).retry_after(1),
+            E::NotConfigured => Self::detailed(Code::Unavailable, "Stripe is not configured"),
+            E::Refused { code, .. } => {
+                let code = code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default();
+                let cause = Some(chain(&error));
+                Self { cause, ..Self::detailed(Code::Upstream, format!("Stripe refused the request{code}.")) }
+            }
+            E::Unreachable => {
+                Self::detailed(Code::Unavailable, "Stripe cannot be reached; try again.").retry_after(5)
+            }
+            E::BadSignature { why } => {
+                let words = format!("The webhook's signature is not valid: {why}.");
+                Self::detailed(Code::Validation, words)
+            }
+            E::NoSpace => Self { cause: Some(chain(&error)), ..Code::NoSpace.into() },
+            E::Stopped => Self { cause: Some(chain(&error)), ..Code::Unavailable.into() }.retry_after(5),
+            E::Corrupt { .. } | E::Internal { .. } => Self::internal(chain(&error)),
         }
     }
 }

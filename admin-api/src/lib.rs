@@ -36,6 +36,7 @@ use axum::http::Request;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::future::RouteFuture;
 use bytes::Bytes;
+use coffre_billing::Billing;
 use coffre_identity::Identity;
 use coffre_identity::audit::Audit;
 use coffre_store::object::BuiltInNames;
@@ -104,6 +105,8 @@ pub struct Settings {
     pub gateway: GatewaySettings,
     /// `[filing]`.
     pub filing: FilingSettings,
+    /// Where a browser goes from a checkout at Stripe.
+    pub checkout: coffre_billing::stripe::Pages,
 }
 
 /// `[gateway]` of contract D32.
@@ -137,6 +140,8 @@ pub struct Ground {
     pub store: Store,
     /// Users, tokens, rights.
     pub identity: Identity,
+    /// Plans, accounts, quotas.
+    pub billing: Billing,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// New ids.
@@ -157,6 +162,8 @@ pub struct Parts {
     pub store: Store,
     /// Users, tokens, rights.
     pub identity: Identity,
+    /// Plans, accounts, quotas.
+    pub billing: Billing,
     /// The daemon.
     pub host: Arc<dyn Host>,
     /// The clock.
@@ -170,10 +177,11 @@ pub struct Parts {
 impl Ground {
     /// Joins what the routes need.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, identity, host, clock, ids, settings } = parts;
+        let Parts { store, identity, billing, host, clock, ids, settings } = parts;
         Self {
             store,
             identity,
+            billing,
             clock,
             ids,
             host,

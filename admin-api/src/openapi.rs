@@ -57,6 +57,7 @@ fn refusing(mut item: PathItem) -> PathItem {
         let says = match operation.tags.as_deref().and_then(<[String]>::first).map(String::as_str) {
             Some("admin") => "error: code, message, request_id",
             Some("gateway") => "success, error, code",
+            Some("billing") => "error",
             _ => continue,
         };
         operation.responses.responses.entry("4XX".into()).or_insert_with(|| Response::new(says).into());

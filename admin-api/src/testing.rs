@@ -9,6 +9,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use bytes::Bytes;
+use coffre_billing::Billing;
+use coffre_billing::stripe::{Pages, Reply, Request as ToStripe, Transport};
 use coffre_identity::audit::Audit;
 use coffre_identity::{Identity, MasterKey, NewToken, NewUser, Role};
 use coffre_kv::memory::Memory;
@@ -67,6 +69,17 @@ impl Host for Fake {
     }
     fn status(&self) -> BoxFuture<'_, coffre_store::Result<Value>> {
         Box::pin(async { Ok(serde_json::json!({"state": "ready"})) })
+    }
+}
+
+/// Nobody is there.
+#[derive(Debug)]
+struct NoStripe;
+
+#[async_trait::async_trait]
+impl Transport for NoStripe {
+    async fn send(&self, _: &ToStripe, _: usize) -> Result<Reply, Box<dyn std::error::Error + Send + Sync>> {
+        Err("nobody is there".into())
     }
 }
 
@@ -147,6 +160,10 @@ fn settings(buckets: BuiltInNames) -> Settings {
             tus_expiry_ms: 24 * 3_600_000,
         },
         filing: FilingSettings { file_bytes_max: 10 << 20, timezone: "UTC".into(), debug: false },
+        checkout: Pages {
+            success_url: "http://app.test/done".into(),
+            cancel_url: "http://app.test/back".into(),
+        },
     }
 }
 
@@ -189,9 +206,19 @@ impl World {
         })
         .await
         .unwrap();
+        let billing = Billing::new(coffre_billing::Options {
+            kv: kv.clone(),
+            identity: identity.clone(),
+            clock: clock.clone(),
+            ids: Arc::clone(&ids),
+            plans: Arc::default(),
+            stripe: coffre_billing::stripe::Settings::default(),
+            transport: Arc::new(NoStripe),
+        });
         let ground = Ground::new(Parts {
             store,
             identity,
+            billing,
             host: Arc::new(Fake(Readiness::Ready)),
             clock: clock.clone(),
             ids,

@@ -83,7 +83,7 @@ async fn read(
 }
 
 /// A time as a caller writes it, ms since 1970. A date is the beginning of its day, or with `is_end` that of the next.
-fn instant(name: &str, text: &str, is_end: bool) -> Result<u64, ApiError> {
+pub(super) fn instant(name: &str, text: &str, is_end: bool) -> Result<u64, ApiError> {
     let bad = || ApiError {
         code: Code::Validation,
         ..ApiError::field(name, "It has to be RFC 3339, a date, or milliseconds since 1970.")

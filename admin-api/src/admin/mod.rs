@@ -2,6 +2,7 @@
 //! §6, D23, D33). A name works where an id does.
 
 mod audit;
+mod billing;
 mod people;
 mod upkeep;
 pub mod view;
@@ -17,7 +18,11 @@ use crate::http::caller::Caller;
 
 /// The routes.
 pub(crate) fn routes() -> OpenApiRouter<Ground> {
-    OpenApiRouter::new().merge(people::routes()).merge(upkeep::routes()).merge(audit::routes())
+    OpenApiRouter::new()
+        .merge(people::routes())
+        .merge(upkeep::routes())
+        .merge(audit::routes())
+        .merge(billing::routes())
 }
 
 /// An ADMIN, with a token that may be one.

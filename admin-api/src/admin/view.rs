@@ -1,5 +1,7 @@
 //! What the admin API and the command line show of users, keys, tokens, organisations, buckets and audit lines.
 
+pub mod billing;
+
 use coffre_identity::audit::Line;
 use coffre_identity::{KeyInfo, NewKey, NewToken, TokenInfo};
 use coffre_store::{OrgId, UserId, object};

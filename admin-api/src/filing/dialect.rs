@@ -58,6 +58,10 @@ fn words(code: Code, language: Language) -> &'static str {
             "Le service est momentanément indisponible, veuillez réessayer.",
             "The service is unavailable for the moment, please try again.",
         ),
+        Code::Upstream => (
+            "Un service dont celui-ci dépend a refusé la requête.",
+            "A service that this one needs refused the request.",
+        ),
         Code::Internal => (
             "Une erreur est survenue lors du traitement de la requête.",
             "An error occurred while processing the request.",

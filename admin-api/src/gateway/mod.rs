@@ -1,5 +1,6 @@
 //! The gateway's and billing's API (contract §5.1–§5.3).
 
+mod billing;
 pub(crate) mod dialect;
 mod direct;
 mod place;
@@ -26,4 +27,5 @@ pub(crate) fn routes() -> OpenApiRouter<Ground> {
             tus::status_by_get,
             tus::terminate
         ))
+        .merge(billing::routes())
 }

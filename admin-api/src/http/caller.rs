@@ -26,7 +26,6 @@ use crate::error::{ApiError, Code};
 
 /// What a token may be limited to (contract D13), of that what these routes ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(clippy::enum_variant_names, reason = "spelled as in tokens")]
 pub(crate) enum Permission {
     /// `read_files`.
     ReadFiles,
@@ -34,6 +33,8 @@ pub(crate) enum Permission {
     UploadFiles,
     /// `delete_files`.
     DeleteFiles,
+    /// `billing`.
+    Billing,
 }
 
 /// Somebody, who brought a token.
@@ -61,6 +62,7 @@ impl Permission {
             Self::ReadFiles => "read_files",
             Self::UploadFiles => "upload_files",
             Self::DeleteFiles => "delete_files",
+            Self::Billing => "billing",
         }
     }
 }
@@ -232,7 +234,8 @@ mod tests {
 
     #[test]
     fn permissions_are_those_of_tokens() {
-        for permission in [Permission::ReadFiles, Permission::UploadFiles, Permission::DeleteFiles] {
+        use Permission::{Billing, DeleteFiles, ReadFiles, UploadFiles};
+        for permission in [ReadFiles, UploadFiles, DeleteFiles, Billing] {
             assert!(coffre_identity::PERMISSIONS.contains(&permission.as_str()), "{permission:?}");
         }
     }

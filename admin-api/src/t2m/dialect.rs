@@ -23,7 +23,7 @@ fn word(code: Code) -> &'static str {
         | Code::ChecksumMismatch
         | Code::Incomplete => "VALIDATION_ERROR",
         Code::Locked | Code::Precondition => Code::Conflict.as_str(),
-        Code::NoSpace | Code::Unavailable => "SERVICE_UNAVAILABLE",
+        Code::NoSpace | Code::Unavailable | Code::Upstream => "SERVICE_UNAVAILABLE",
         Code::Internal => "SERVER_ERROR",
         Code::AuthRequired
         | Code::AuthInvalid
@@ -56,7 +56,7 @@ fn title(code: Code) -> &'static str {
         | Code::Validation
         | Code::ChecksumMismatch
         | Code::Incomplete => "Request validation failed",
-        Code::NoSpace | Code::Unavailable => "Service temporarily unavailable",
+        Code::NoSpace | Code::Unavailable | Code::Upstream => "Service temporarily unavailable",
         Code::Internal => "Internal server error",
     }
 }
