@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use coffre_disk::{Disk as _, RealDisk};
 use coffre_fuse::{Mount, Options, Space};
 use coffre_identity::Role;
-use coffre_store::UserId;
+use coffre_store::object::BuiltIn;
 use coffre_store::usage::{Measure, Of};
+use coffre_store::{OrgId, UserId};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
@@ -136,16 +137,19 @@ async fn options(daemon: &Daemon, wanted: Wanted) -> Result<Options> {
     };
     let umask = wanted.umask.unwrap_or_else(|| settings.umask.clone());
     let umask = u32::from_str_radix(&umask, 8).ok().filter(|mask| *mask <= 0o777);
+    let user = user(daemon, wanted.user.or_else(|| settings.user.clone())).await?;
+    let prefix = wanted.prefix.unwrap_or_else(|| settings.prefix.clone());
+    let payers = payers(daemon, user, bucket.as_ref(), &prefix).await?;
     Ok(Options {
         store: daemon.store.clone(),
         identity: daemon.identity.clone(),
-        user: user(daemon, wanted.user.or_else(|| settings.user.clone())).await?,
+        user,
         clock: daemon.clock(),
         ids: daemon.ids(),
-        space: space(daemon).await,
+        space: space(daemon, payers).await,
         path: wanted.path,
         bucket,
-        prefix: wanted.prefix.unwrap_or_else(|| settings.prefix.clone()),
+        prefix,
         read_only: wanted.read_only.unwrap_or(settings.read_only),
         allow_other: wanted.allow_other.unwrap_or(settings.allow_other),
         uid: wanted.uid.or(settings.uid).unwrap_or_else(|| rustix::process::getuid().as_raw()),
@@ -173,11 +177,27 @@ async fn user(daemon: &Daemon, named: Option<String>) -> Result<UserId> {
     })
 }
 
-/// How much room there is: the disk's, without the reserve.
-async fn space(daemon: &Daemon) -> coffre_fuse::SpaceOf {
+/// Whose quotas bound what is written there: the bucket's, and the user's or, in a company's folder, the company's.
+async fn payers(
+    daemon: &Daemon,
+    user: UserId,
+    bucket: Option<&coffre_store::BucketName>,
+    prefix: &str,
+) -> Result<Vec<Of>> {
+    let Some(bucket) = bucket else { return Ok(vec![Of::Owner(user)]) };
+    let doing = "looking for the mount's quotas";
+    let found = daemon.store.bucket(&daemon.system_cx(), bucket, coffre_store::Action::ListBucket).await;
+    let bucket = found.map_err(|source| Error::Store { doing, source })?;
+    let company = prefix.split('/').next().and_then(|first| uuid::Uuid::parse_str(first).ok());
+    let company = company.filter(|_| bucket.place == Some(BuiltIn::Companies)).map(OrgId);
+    Ok(vec![Of::Bucket(bucket.id), company.map_or(Of::Owner(user), Of::Organisation)])
+}
+
+/// How much room there is: the disk's, without the reserve, and within the quotas.
+async fn space(daemon: &Daemon, payers: Vec<Of>) -> coffre_fuse::SpaceOf {
     let (data, reserve) =
         (daemon.data.clone(), crate::wire::reserve(&daemon.config, &daemon.data).unwrap_or(0));
-    let (store, runtime) = (daemon.store.clone(), Handle::current());
+    let (store, billing, runtime) = (daemon.store.clone(), daemon.billing.clone(), Handle::current());
     let buckets = crate::status::buckets(daemon, &daemon.system_cx()).await.unwrap_or_default();
     let of: Vec<Of> = buckets.iter().map(|bucket| Of::Bucket(bucket.id)).collect();
     Arc::new(move || {
@@ -187,10 +207,44 @@ async fn space(daemon: &Daemon) -> coffre_fuse::SpaceOf {
             let counted = runtime.block_on(store.usage(Measure::Objects, of)).unwrap_or(0);
             objects += u64::try_from(counted).unwrap_or(0);
         }
-        Some(Space {
+        let mut found = Space {
             total_bytes: space.total_bytes.saturating_sub(reserve),
             free_bytes: space.free_bytes.saturating_sub(reserve),
             objects,
-        })
+        };
+        for of in &payers {
+            let room = runtime.block_on(billing.room(of)).ok();
+            if let Some((limit, used)) = room.and_then(|room| Some((room.limit_bytes?, room.used_bytes))) {
+                found = within(found, limit, used);
+            }
+        }
+        Some(found)
     })
+}
+
+/// What is left of a quota: no more than the disk has.
+fn within(space: Space, limit_bytes: u64, used_bytes: u64) -> Space {
+    let free_bytes = space.free_bytes.min(limit_bytes.saturating_sub(used_bytes));
+    let total_bytes = space.total_bytes.min(limit_bytes).max(free_bytes);
+    Space { total_bytes, free_bytes, ..space }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_is_shown_where_it_is_what_ends_first() {
+        let disk = Space { total_bytes: 1000, free_bytes: 400, objects: 7 };
+        for (limit, used, total, free) in [
+            (5000, 0, 1000, 400),
+            (300, 100, 300, 200),
+            (300, 301, 300, 0),
+            (600, 100, 600, 400),
+            (0, 0, 0, 0),
+        ] {
+            let found = within(disk, limit, used);
+            assert_eq!((found.total_bytes, found.free_bytes), (total, free), "{limit} {used}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use coffre_admin_api::{FilingSettings, GatewaySettings, Ground, Limits, Parts, Settings, TrustedProxies};
+use coffre_billing::stripe::Pages;
 
 use crate::net::listen::Addresses;
 use crate::status::Host;
@@ -13,6 +14,7 @@ pub(crate) fn ground(daemon: &Daemon, host: &Arc<Host>, addresses: &Addresses) -
     Ground::new(Parts {
         store: daemon.store.clone(),
         identity: daemon.identity.clone(),
+        billing: daemon.billing.clone(),
         host: Arc::clone(host) as Arc<dyn coffre_admin_api::Host>,
         clock: daemon.clock(),
         ids: daemon.ids(),
@@ -44,5 +46,14 @@ fn settings(daemon: &Daemon, addresses: &Addresses) -> Settings {
             timezone: filing.timezone.clone(),
             debug: filing.debug,
         },
+        checkout: checkout(daemon, addresses),
     }
+}
+
+/// Where a browser goes from a checkout; unless the settings say where, to a page that is there.
+fn checkout(daemon: &Daemon, addresses: &Addresses) -> Pages {
+    let stripe = &daemon.config.billing.stripe;
+    let or_docs =
+        |url: &Option<String>| url.clone().unwrap_or_else(|| format!("{}/docs", addresses.rest_url));
+    Pages { success_url: or_docs(&stripe.success_url), cancel_url: or_docs(&stripe.cancel_url) }
 }

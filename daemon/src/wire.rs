@@ -16,13 +16,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use coffre_billing::{Billing, Plans};
 use coffre_disk::{Disk, DiskExt as _, RealDisk};
 use coffre_identity::audit::Audit;
 use coffre_identity::{FetchKeys, Identity, Issuer, IssuerKeys};
 use coffre_kv::Kv;
 use coffre_kv::embedded::{Embedded, IndexKind};
 use coffre_store::object::{BuiltInNames, Circumstances, Door, Principal};
-use coffre_store::{Clock, Cx, Ids, Store, Unlimited};
+use coffre_store::{Clock, Cx, Ids, Store};
 use futures_util::FutureExt as _;
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -53,6 +54,7 @@ pub(crate) struct Daemon {
     pub(crate) data: PathBuf,
     pub(crate) kv: Arc<Embedded>,
     pub(crate) identity: Identity,
+    pub(crate) billing: Billing,
     pub(crate) store: Store,
     pub(crate) mounts: Mounts,
     clock: Arc<dyn Clock>,
@@ -95,6 +97,16 @@ pub(crate) async fn open(config: Config, data: &Path, rebuild_index: bool) -> Re
     .await
     .map_err(|source| Error::Identity { doing: "opening users and keys", source })?;
     identity.trust(issuers(&config), &(Arc::new(Fetcher) as Arc<dyn FetchKeys>));
+    let plans = Plans::new(config.billing.sold()).expect("plans were checked with the configuration");
+    let billing = Billing::new(coffre_billing::Options {
+        kv: Arc::clone(&rows),
+        identity: identity.clone(),
+        clock: Arc::clone(&clock),
+        ids: Arc::clone(&ids),
+        plans: Arc::new(plans),
+        stripe: stripe(&config),
+        transport: Arc::new(Fetcher),
+    });
     let store = Store::open(coffre_store::Options {
         kv: rows,
         disk,
@@ -102,7 +114,7 @@ pub(crate) async fn open(config: Config, data: &Path, rebuild_index: bool) -> Re
         clock: Arc::clone(&clock),
         ids: Arc::clone(&ids),
         authority: identity.authority(),
-        quota: Arc::new(Unlimited),
+        quota: billing.gate(),
         inline_max: config.storage.inline_max,
         grace_ms: config.storage.grace_seconds.saturating_mul(1000),
         reserve_bytes,
@@ -116,6 +128,7 @@ pub(crate) async fn open(config: Config, data: &Path, rebuild_index: bool) -> Re
         data: data.to_owned(),
         kv,
         identity,
+        billing,
         store,
         mounts: Mounts::default(),
         clock,
@@ -178,6 +191,18 @@ fn issuers(config: &Config) -> Vec<Issuer> {
         Issuer { name, audience, keys, creates_users: jwt.create_users }
     };
     config.auth.jwt.iter().map(issuer).collect()
+}
+
+/// `[billing.stripe]`.
+fn stripe(config: &Config) -> coffre_billing::stripe::Settings {
+    let stripe = &config.billing.stripe;
+    let secret = |secret: &crate::config::Secret| coffre_identity::Secret::new(secret.0.clone());
+    let base_url = stripe.base_url.as_deref().unwrap_or(coffre_billing::stripe::BASE_URL);
+    coffre_billing::stripe::Settings {
+        secret_key: stripe.secret_key.as_ref().map(secret),
+        webhook_secret: stripe.webhook_secret.as_ref().map(secret),
+        base_url: base_url.trim_end_matches('/').to_owned(),
+    }
 }
 
 pub(crate) fn built_in(config: &Config) -> BuiltInNames {

@@ -2,6 +2,7 @@
 //! exit code 1, wrong usage with 2. `--data` and `--json` work before and after the subcommand (contract D33).
 
 mod access;
+mod billing;
 mod bucket;
 mod check;
 mod config;
@@ -68,6 +69,15 @@ enum Sub {
     /// Buckets: create, list, delete
     #[command(subcommand)]
     Bucket(bucket::Args),
+    /// Plans of organisations: set, clear, show
+    #[command(subcommand)]
+    Plan(billing::PlanArgs),
+    /// Units of features: grant, refund
+    #[command(subcommand)]
+    Billing(billing::BillingArgs),
+    /// What users, organisations and buckets may store: set, show
+    #[command(subcommand)]
+    Quota(billing::QuotaArgs),
     /// Give the bytes of deleted objects back to the disk now
     Gc,
     /// Read and re-hash every stored byte
@@ -142,6 +152,9 @@ pub(crate) fn run() -> ExitCode {
         Sub::Org(args) => org::run(&context, args),
         Sub::Client(args) => access::run(&context, args),
         Sub::Bucket(args) => bucket::run(&context, args),
+        Sub::Plan(args) => billing::plan(&context, args),
+        Sub::Billing(args) => billing::billing(&context, args),
+        Sub::Quota(args) => billing::quota(&context, args),
         Sub::Gc => gc::run(&context),
         Sub::Scrub(args) => scrub::run(&context, &args),
         Sub::Check(args) => check::run(&context, &args),

@@ -14,7 +14,7 @@ type Refused = (&'static str, String);
 /// Sections and keys of features that this version does not have. They are read and checked, so that one file can
 /// be written for a later version; the daemon says at its start which of those given have no effect.
 const UNUSED: &[&str] =
-    &["s3.lifecycle_interval_seconds", "s3.lifecycle_day_seconds", "outbound", "billing", "media", "jobs"];
+    &["s3.lifecycle_interval_seconds", "s3.lifecycle_day_seconds", "outbound", "media", "jobs"];
 
 /// Whether the key belongs to a feature to come.
 pub(super) fn is_unused(key: &str) -> bool {
@@ -28,6 +28,7 @@ pub(super) fn check(config: &Config) -> Result<(), Refused> {
     doors(config)?;
     storage(config)?;
     buckets(config)?;
+    billing(config)?;
     later(config)
 }
 
@@ -156,16 +157,37 @@ fn later(config: &Config) -> Result<(), Refused> {
         return Err(("outbound.allow", format!("`{bad}` is not host:port")));
     }
     url("gateway.public_base_url", config.gateway.public_base_url.as_deref())?;
-    url("billing.stripe.base_url", config.billing.stripe.base_url.as_deref())?;
-    url("billing.stripe.success_url", config.billing.stripe.success_url.as_deref())?;
-    url("billing.stripe.cancel_url", config.billing.stripe.cancel_url.as_deref())?;
     url("media.describe.base_url", config.media.describe.base_url.as_deref())?;
     config.auth.jwt.iter().try_for_each(jwt)?;
-    let mut codes = BTreeSet::new();
-    if let Some(plan) = config.billing.plans.iter().find(|plan| !codes.insert(&plan.code)) {
-        return Err(("billing.plans", format!("the code `{}` stands twice", plan.code)));
-    }
     Ok(())
+}
+
+fn billing(config: &Config) -> Result<(), Refused> {
+    let stripe = &config.billing.stripe;
+    url("billing.stripe.base_url", stripe.base_url.as_deref())?;
+    for (key, address) in [
+        ("billing.stripe.success_url", &stripe.success_url),
+        ("billing.stripe.cancel_url", &stripe.cancel_url),
+    ] {
+        // Stripe fills `{CHECKOUT_SESSION_ID}` in, which is no part of an address by itself.
+        let filled = address.as_ref().map(|address| address.replace(['{', '}'], ""));
+        if filled.is_some_and(|address| !is_address(&address)) {
+            return Err((key, "has to be an http:// or https:// address with a host".into()));
+        }
+    }
+    for (key, secret) in [
+        ("billing.stripe.secret_key", &stripe.secret_key),
+        ("billing.stripe.webhook_secret", &stripe.webhook_secret),
+    ] {
+        let is_plain = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
+        if secret.as_ref().is_some_and(|secret| !is_plain(&secret.0)) {
+            return Err((
+                key,
+                "has to be visible characters without spaces; leave it out to have none".into(),
+            ));
+        }
+    }
+    coffre_billing::Plans::new(config.billing.sold()).map(drop).map_err(|reason| ("billing.plans", reason))
 }
 
 fn jwt(jwt: &Jwt) -> Result<(), Refused> {
@@ -189,10 +211,13 @@ fn url(key: &'static str, text: Option<&str>) -> Result<(), Refused> {
 }
 
 fn is_url(text: &str) -> bool {
+    is_address(text) && text.parse::<Uri>().is_ok_and(|uri| uri.query().is_none())
+}
+
+/// The same with a query.
+fn is_address(text: &str) -> bool {
     text.parse::<Uri>().is_ok_and(|uri| {
-        matches!(uri.scheme_str(), Some("http" | "https"))
-            && uri.host().is_some_and(|host| !host.is_empty())
-            && uri.query().is_none()
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
     })
 }
 

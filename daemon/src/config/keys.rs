@@ -345,6 +345,27 @@ pub(crate) struct Billing {
     pub(crate) plans: Vec<Plan>,
 }
 
+impl Billing {
+    /// The plans as `billing` has them.
+    pub(crate) fn sold(&self) -> Vec<coffre_billing::Plan> {
+        let feature = |feature: &Feature| coffre_billing::Feature {
+            key: feature.key.clone(),
+            limit: feature.limit,
+            period: match feature.period {
+                Period::None => coffre_billing::Period::None,
+                Period::Month => coffre_billing::Period::Month,
+                Period::Year => coffre_billing::Period::Year,
+            },
+        };
+        let plan = |plan: &Plan| coffre_billing::Plan {
+            code: plan.code.clone(),
+            price: plan.price.clone(),
+            features: plan.features.iter().map(feature).collect(),
+        };
+        self.plans.iter().map(plan).collect()
+    }
+}
+
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Stripe {
@@ -357,7 +378,6 @@ pub(crate) struct Stripe {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "billing is to come")]
 pub(crate) struct Plan {
     pub(crate) code: String,
     #[serde(default)]
@@ -368,7 +388,6 @@ pub(crate) struct Plan {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "billing is to come")]
 pub(crate) struct Feature {
     pub(crate) key: String,
     #[serde(default)]
@@ -383,6 +402,7 @@ pub(crate) enum Period {
     #[default]
     None,
     Month,
+    Year,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -18,7 +18,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 
 use crate::error::{Error, Result};
 pub(crate) use check::{needs_public_url, public_url_reason};
-pub(crate) use keys::{Config, Durability, Index, Jwt, LogFormat, LogLevel, Passthrough};
+pub(crate) use keys::{Config, Durability, Index, Jwt, LogFormat, LogLevel, Passthrough, Secret};
 
 /// Name of the variables' metadata; [`place_of`] turns it into the variable's name.
 const ENVIRONMENT: &str = "environment";

@@ -4,6 +4,7 @@
 //! `{"error": text}`; an export is answered with the stream itself. Who can open the socket (mode 0600: the
 //! daemon's user, and root) is trusted and acts as the system.
 
+mod billing;
 pub(crate) mod client;
 mod export;
 mod perform;
@@ -37,6 +38,12 @@ pub(crate) enum Command {
     BucketCreate { name: String, owner: Option<String> },
     BucketList,
     BucketDelete { name: String },
+    PlanSet { org: String, plan_code: Option<String> },
+    PlanShow { org: String },
+    BillingGrant { org: String, feature: String, amount: u64, reason: Option<String> },
+    BillingRefund { org: String, feature: String, line: uuid::Uuid },
+    QuotaSet { whose: Whose, bytes: Option<u64> },
+    QuotaShow { whose: Whose },
     Gc,
     Scrub { bytes_per_second: Option<u64> },
     Check { rebuild_index: bool },
@@ -44,6 +51,15 @@ pub(crate) enum Command {
     Status,
     Mount(Wanted),
     Umount { path: PathBuf },
+}
+
+/// Whose quota: one of the three.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Whose {
+    pub(crate) user: Option<String>,
+    pub(crate) org: Option<String>,
+    pub(crate) bucket: Option<String>,
 }
 
 /// Where the socket is. A unix socket's path is at most 107 bytes: a longer one is reached by way of the open

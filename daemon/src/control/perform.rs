@@ -7,7 +7,7 @@ use coffre_store::{BucketName, Cx, UserId};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::Command;
+use super::{Command, billing};
 use crate::status::{self, Host};
 use crate::wire::Daemon;
 
@@ -71,7 +71,7 @@ impl From<coffre_store::Error> for Refusal {
 }
 
 /// The error with its causes, on one line.
-fn told(error: &dyn std::error::Error) -> String {
+pub(super) fn told(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -82,7 +82,7 @@ fn told(error: &dyn std::error::Error) -> String {
     words
 }
 
-type Answer = Result<Value, Refusal>;
+pub(super) type Answer = Result<Value, Refusal>;
 
 /// Carries out a command.
 pub(super) async fn perform(daemon: &Daemon, host: &Host, command: Command) -> Answer {
@@ -131,6 +131,12 @@ pub(super) async fn perform(daemon: &Daemon, host: &Host, command: Command) -> A
         Command::BucketCreate { .. } | Command::BucketList | Command::BucketDelete { .. } => {
             buckets(daemon, &cx, command).await
         }
+        Command::PlanSet { .. }
+        | Command::PlanShow { .. }
+        | Command::BillingGrant { .. }
+        | Command::BillingRefund { .. }
+        | Command::QuotaSet { .. }
+        | Command::QuotaShow { .. } => billing::perform(daemon, &cx, command).await,
         Command::Gc => gc(daemon).await,
         Command::Scrub { bytes_per_second } => {
             let rate = bytes_per_second.unwrap_or(daemon.config.storage.scrub_bytes_per_second);
@@ -164,16 +170,16 @@ fn name_of(command: &Command) -> String {
         .unwrap_or_default()
 }
 
-fn as_json(value: &impl serde::Serialize) -> Value {
+pub(super) fn as_json(value: &impl serde::Serialize) -> Value {
     serde_json::to_value(value).expect("figures and text are JSON")
 }
 
-async fn user_of(daemon: &Daemon, id_or_name: &str) -> Result<User, Refusal> {
+pub(super) async fn user_of(daemon: &Daemon, id_or_name: &str) -> Result<User, Refusal> {
     let found = daemon.identity.find_user(id_or_name).await?;
     found.ok_or_else(|| Refusal::missing(format!("there is no user {id_or_name}")))
 }
 
-async fn org_of(daemon: &Daemon, id_or_name: &str) -> Result<coffre_store::OrgId, Refusal> {
+pub(super) async fn org_of(daemon: &Daemon, id_or_name: &str) -> Result<coffre_store::OrgId, Refusal> {
     let found = daemon.identity.find_org(id_or_name).await?;
     Ok(found.ok_or_else(|| Refusal::missing(format!("there is no organisation {id_or_name}")))?.id)
 }
@@ -263,7 +269,7 @@ async fn buckets(daemon: &Daemon, cx: &Cx, command: Command) -> Answer {
     }
 }
 
-fn bucket_name(text: &str) -> Result<BucketName, Refusal> {
+pub(super) fn bucket_name(text: &str) -> Result<BucketName, Refusal> {
     text.parse()
         .map_err(|_| Refusal::bad(format!("`{text}` is not a bucket name: 3 to 63 of a-z, 0-9, - and .")))
 }
