@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by a panic")]
 
 mod admin;
+mod billing;
 mod company;
 mod coverage;
 mod filing;

@@ -2,6 +2,7 @@
 //! acknowledged is there, whole (contract §3, design §9 row 1).
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by a panic")]
 
+mod billing;
 mod full_disk;
 mod indexes;
 mod oracle;

@@ -37,8 +37,13 @@ const RANGES: usize = 64;
 /// What is asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ask {
-    Put { bytes: usize, is_signed: bool },
-    Get { bytes: usize },
+    Put {
+        bytes: usize,
+        is_signed: bool,
+    },
+    Get {
+        bytes: usize,
+    },
     Head,
     Range,
     Multipart,
@@ -46,9 +51,17 @@ enum Ask {
     Prefixes,
     Delete,
     DeleteMany,
-    Direct { bytes: usize },
-    Resumable { bytes: usize },
+    Direct {
+        bytes: usize,
+    },
+    Resumable {
+        bytes: usize,
+    },
     Filing,
+    /// Of one account or of as many as there are callers.
+    Consume {
+        is_shared: bool,
+    },
 }
 
 /// One case.
@@ -97,6 +110,9 @@ pub(crate) const CASES: &[Case] = &[
     case("rest-tus-4k-c16", Ask::Resumable { bytes: 4 * KIB }, 16, None),
     case("rest-tus-64m-c4", Ask::Resumable { bytes: 64 * MIB }, 4, Some("floor-put-64m-c4")),
     case("rest-filing-list-c4", Ask::Filing, 4, None),
+    case("billing-consume-c1", Ask::Consume { is_shared: true }, 1, None),
+    case("billing-consume-c16", Ask::Consume { is_shared: true }, 16, None),
+    case("billing-consume-orgs-c16", Ask::Consume { is_shared: false }, 16, None),
 ];
 
 /// The floor's cases.
@@ -147,6 +163,7 @@ pub(crate) struct Bench {
     huge: OnceLock<()>,
     listed: OnceLock<()>,
     filed: OnceLock<()>,
+    orgs: OnceLock<Vec<String>>,
 }
 
 /// Makes something once; `OnceLock` has no stable way to fail.
@@ -177,13 +194,17 @@ fn spread(folder: &str, number: u64) -> String {
 impl Bench {
     pub(crate) fn new(target: Target, rest: Option<Door>, server: Server, extent: Extent) -> Self {
         let [bucket, hot, large, huge, listed, filed] = std::array::from_fn(|_| OnceLock::new());
-        Self { target, rest, server, extent, bucket, hot, large, huge, listed, filed }
+        let orgs = OnceLock::new();
+        Self { target, rest, server, extent, bucket, hot, large, huge, listed, filed, orgs }
     }
 
     /// Whether the door of a case is known.
     pub(crate) fn reaches(&self, case: &Case) -> bool {
-        let is_rest = matches!(case.ask, Ask::Direct { .. } | Ask::Resumable { .. } | Ask::Filing);
-        !is_rest || self.rest.is_some()
+        match case.ask {
+            Ask::Direct { .. } | Ask::Resumable { .. } | Ask::Filing => self.rest.is_some(),
+            Ask::Consume { .. } => self.rest.as_ref().is_some_and(|rest| rest.user.is_some()),
+            _ => true,
+        }
     }
 
     fn plan(&self, case: &Case) -> Plan {
@@ -240,6 +261,7 @@ impl Bench {
             Ask::Direct { bytes } => self.rest_uploads(plan, bytes, Door::direct),
             Ask::Resumable { bytes } => self.rest_uploads(plan, bytes, Door::resumable),
             Ask::Filing => self.filing_pages(plan),
+            Ask::Consume { is_shared } => self.consumptions(plan, is_shared),
         }
     }
 
@@ -348,6 +370,29 @@ impl Bench {
             |connection, number| {
                 send(rest, connection, &body, first.wrapping_add(number))?;
                 Ok(bytes as u64)
+            },
+        )
+    }
+
+    /// Units used up one by one, each with a key of its own.
+    fn consumptions(&self, plan: Plan, is_shared: bool) -> Outcome<Measured> {
+        let rest = self.rest()?;
+        if self.orgs.get().is_none() {
+            let orgs: Outcome<Vec<_>> = (0..16).map(|n| rest.make_org(&format!("load-{n}"))).collect();
+            let orgs = orgs?;
+            self.orgs.get_or_init(|| orgs);
+        }
+        let orgs = self.orgs.get().map(Vec::as_slice).unwrap_or_default();
+        // keys that no other case has used
+        let first = plan.name.bytes().fold(1_u64 << 40, |number, byte| number * 31 + u64::from(byte));
+        self.server.drive(
+            plan,
+            || Connection::open(&rest.address),
+            |connection, number| {
+                let which = if is_shared { 0 } else { usize::try_from(number)? % orgs.len() };
+                let org = orgs.get(which).ok_or("no organisation")?;
+                rest.consume(connection, org, first.wrapping_add(number))?;
+                Ok(0)
             },
         )
     }

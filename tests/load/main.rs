@@ -30,12 +30,12 @@ use cases::{Bench, CASES, Extent, FLOOR};
 use floor::Floor;
 use measure::{Measured, Server, disk_of};
 use report::{Machine, Rates, Report};
-use rest::Door;
+use rest::{Door, PLANS};
 use s3::Target;
 
 /// What is measured is the door, not its limits.
-const UNLIMITED: [(&str, &str); 2] =
-    [("COFFRE_LIMITS__RATE__GENERAL", "0"), ("COFFRE_LIMITS__RATE__UPLOAD", "0")];
+const UNLIMITED: [(&str, &str); 3] =
+    [("COFFRE_LIMITS__RATE__GENERAL", "0"), ("COFFRE_LIMITS__RATE__UPLOAD", "0"), PLANS];
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -175,15 +175,15 @@ fn measure_door(
         let key = Key { id, secret, region: "us-east-1".into() };
         let server = Server::new(arguments.pid, arguments.rest.clone(), disk);
         let rest = arguments.rest.clone().zip(std::env::var("COFFRE_TOKEN").ok());
-        let rest = rest.map(|(address, token)| Door { address, token });
+        let rest = rest.map(|(address, token)| Door { address, token, user: None });
         (Target::new(endpoint, Some(key)), rest, server, None)
     } else {
         let daemon = Daemon::start_with(&data.path().join("data"), &[], &environment);
         let server = Server::new(Some(daemon.pid()), Some(daemon.rest_address().into()), disk);
         let credentials = daemon.credentials();
-        let token =
-            credentials.get("token").and_then(serde_json::Value::as_str).ok_or("no token")?.to_owned();
-        let rest = Door { address: daemon.rest_address().to_owned(), token };
+        let field = |name: &str| credentials.get(name).and_then(serde_json::Value::as_str).map(str::to_owned);
+        let (token, user) = (field("token").ok_or("no token")?, field("user_id"));
+        let rest = Door { address: daemon.rest_address().to_owned(), token, user };
         (Target::new(daemon.s3_address(), Some(daemon.admin_key())), Some(rest), server, Some(daemon))
     };
     server.settle();

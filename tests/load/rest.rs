@@ -1,8 +1,14 @@
-//! The REST door's requests: the gateway's uploads and filing's lists, with a bearer token.
+//! The REST door's requests: the gateway's uploads, filing's lists, and consumptions, with a bearer token.
 
 use crate::Outcome;
 use crate::http::Connection;
 use crate::s3::{Body, Ready, expect, tail};
+
+/// A plan with one feature of which there is always enough, as a setting of the daemon.
+pub(crate) const PLANS: (&str, &str) =
+    ("COFFRE_BILLING__PLANS", "[{code=\"load\",features=[{key=\"units\",limit=9007199254740992}]}]");
+const CONSUME: &str = "/api/v1/billing/consume";
+const UNIT: &[u8] = b"{\"feature_key\":\"units\",\"amount\":1,\"metadata\":{\"model\":\"load\"}}";
 
 const DIRECT: &str = "/api/v1/files/upload/direct";
 const RESUMABLE: &str = "/api/v1/files/upload/multipart";
@@ -15,6 +21,8 @@ const FORM_END: &[u8] = b"\r\n--limit--\r\n";
 pub(crate) struct Door {
     pub(crate) address: String,
     pub(crate) token: String,
+    /// Whose token it is, an ADMIN's; `None`: not known, and nothing is consumed.
+    pub(crate) user: Option<String>,
 }
 
 impl Door {
@@ -35,6 +43,53 @@ impl Door {
     /// A `GET`.
     pub(crate) fn ready(&self, path: &str) -> Ready {
         Ready::new(self.head("GET", path, &[], None), true)
+    }
+
+    /// Sends JSON and gives the answer's text.
+    fn call(
+        &self,
+        connection: &mut Connection,
+        method: &str,
+        path: &str,
+        body: &str,
+        status: u16,
+    ) -> Outcome<String> {
+        let head = self.head(method, path, &[("content-type", "application/json")], Some(body.len()));
+        let mut text = Vec::new();
+        let answer =
+            connection.exchange(&head, &[body.as_bytes()], true, |piece| text.extend_from_slice(piece))?;
+        expect(answer, method, path, status)?;
+        Ok(String::from_utf8(text)?)
+    }
+
+    /// Makes an organisation with the plan of [`PLANS`], of which the token's user is a member; its id.
+    pub(crate) fn make_org(&self, name: &str) -> Outcome<String> {
+        let user = self.user.as_ref().ok_or("whose token it is, is not known")?;
+        let mut connection = Connection::open(&self.address)?;
+        let made =
+            self.call(&mut connection, "POST", "/admin/v1/orgs", &format!("{{\"name\":\"{name}\"}}"), 201)?;
+        let made: serde_json::Value = serde_json::from_str(&made)?;
+        let org = made.get("id").and_then(serde_json::Value::as_str).ok_or("no id")?.to_owned();
+        let member = format!("/admin/v1/orgs/{org}/members/{user}");
+        self.call(&mut connection, "PUT", &member, "", 204)?;
+        let plan = format!("/admin/v1/orgs/{org}/plan");
+        self.call(&mut connection, "PUT", &plan, "{\"plan_code\":\"load\"}", 200)?;
+        Ok(org)
+    }
+
+    /// Uses a unit of an organisation's up, with an idempotency key of its own.
+    pub(crate) fn consume(&self, connection: &mut Connection, org: &str, number: u64) -> Outcome<()> {
+        let (user, key) = (self.user.as_deref().unwrap_or_default(), format!("load-{number}"));
+        let headers = [
+            ("content-type", "application/json"),
+            ("x-user-id", user),
+            ("x-application", "load"),
+            ("x-org-id", org),
+            ("idempotency-key", key.as_str()),
+        ];
+        let head = self.head("POST", CONSUME, &headers, Some(UNIT.len()));
+        expect(connection.exchange(&head, &[UNIT], true, |_| ())?, "POST", CONSUME, 200)?;
+        Ok(())
     }
 
     /// Sends a file in a form: `upload/direct`.

@@ -16,4 +16,5 @@ mod names;
 mod namespace;
 mod posix;
 mod programs;
+mod quota;
 mod rig;

@@ -19,3 +19,4 @@ pub mod rest;
 pub mod s3;
 pub mod seed;
 pub mod sign;
+pub mod stripe;
