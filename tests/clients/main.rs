@@ -14,6 +14,7 @@ mod restic;
 mod s3cmd;
 mod s3fs;
 mod s5cmd;
+mod stripe;
 mod suites;
 
 use std::fs::{self, File};

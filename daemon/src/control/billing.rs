@@ -4,7 +4,6 @@ use coffre_admin_api::view::billing as view;
 use coffre_store::usage::Of;
 use coffre_store::{Action, Cx};
 use http::StatusCode;
-use serde_json::Value;
 
 use super::perform::{Answer, Refusal, as_json, bucket_name, org_of, told, user_of};
 use super::{Command, Whose};
@@ -50,32 +49,34 @@ pub(super) async fn perform(daemon: &Daemon, cx: &Cx, command: Command) -> Answe
             let line = billing.refund(cx, org, &feature, line).await?;
             Ok(as_json(&view::Granted::of(org, &feature, line)))
         }
-        Command::QuotaSet { whose, bytes } => quota(daemon, cx, &whose, Some(bytes)).await,
-        Command::QuotaShow { whose } => quota(daemon, cx, &whose, None).await,
+        Command::QuotaSet { whose, bytes } => {
+            let (kind, id, of) = find(daemon, cx, &whose).await?;
+            let room = billing.set_quota(cx, &of, &format!("{kind}/{id}"), bytes).await?;
+            Ok(as_json(&view::Quota::of(kind, id, room)))
+        }
+        Command::QuotaShow { whose } => {
+            let (kind, id, of) = find(daemon, cx, &whose).await?;
+            Ok(as_json(&view::Quota::of(kind, id, billing.room(&of).await?)))
+        }
         _ => Err(Refusal::bad("not a command about billing")),
     }
 }
 
-/// Shows a quota, or sets it first.
-async fn quota(daemon: &Daemon, cx: &Cx, whose: &Whose, set: Option<Option<u64>>) -> Result<Value, Refusal> {
-    let (kind, id, of) = match (&whose.user, &whose.org, &whose.bucket) {
+/// What it is called, its id, and what counts for it.
+async fn find(daemon: &Daemon, cx: &Cx, whose: &Whose) -> Result<(&'static str, String, Of), Refusal> {
+    match (&whose.user, &whose.org, &whose.bucket) {
         (Some(user), None, None) => {
             let user = user_of(daemon, user).await?.id;
-            ("user", user.to_string(), Of::Owner(user))
+            Ok(("user", user.to_string(), Of::Owner(user)))
         }
         (None, Some(org), None) => {
             let org = org_of(daemon, org).await?;
-            ("org", org.to_string(), Of::Organisation(org))
+            Ok(("org", org.to_string(), Of::Organisation(org)))
         }
         (None, None, Some(name)) => {
             let bucket = daemon.store.bucket(cx, &bucket_name(name)?, Action::ListBucket).await?;
-            ("bucket", name.clone(), Of::Bucket(bucket.id))
+            Ok(("bucket", name.clone(), Of::Bucket(bucket.id)))
         }
-        _ => return Err(Refusal::bad("a quota is one user's, one organisation's or one bucket's")),
-    };
-    let room = match set {
-        Some(bytes) => daemon.billing.set_quota(cx, &of, &format!("{kind}/{id}"), bytes).await?,
-        None => daemon.billing.room(&of).await?,
-    };
-    Ok(as_json(&view::Quota::of(kind, id, room)))
+        _ => Err(Refusal::bad("a quota is one user's, one organisation's or one bucket's")),
+    }
 }

@@ -1,8 +1,10 @@
 //! Who may ask for whom (contract §2, D21): two organisations never see each other's figures, whatever the headers say.
 
+use coffre_tests::rest::Rest;
+use coffre_tests::s3::Answer;
 use serde_json::{Value, json};
 
-use super::*;
+use super::{CONSUME, JSON, assert_error, world};
 
 /// Every route for a user and an organisation: method, path, body.
 fn routes() -> Vec<(&'static str, &'static str, Value)> {

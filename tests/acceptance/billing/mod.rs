@@ -162,7 +162,8 @@ impl Sender {
             "content-type: application/json".into(),
             format!("idempotency-key: {key}"),
         ];
-        let lines: String = headers.iter().map(|header| format!("header = \"{header}\"\n")).collect();
+        let lines: Vec<String> = headers.iter().map(|header| format!("header = \"{header}\"\n")).collect();
+        let lines = lines.concat();
         write!(
             self.0,
             "url = \"http://{}{CONSUME}\"\n{lines}data = \"{{\\\"feature_key\\\":\\\"ai_generation\\\",\\\"amount\\\":1}}\"\n\

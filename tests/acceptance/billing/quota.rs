@@ -3,12 +3,14 @@
 
 use std::thread;
 
-use coffre_tests::s3::{Client, Request};
+use coffre_tests::daemon::Daemon;
+use coffre_tests::rest::Rest;
+use coffre_tests::s3::{Answer, Client, Request};
 use coffre_tests::seed;
 use coffre_tests::sign::Key;
 use serde_json::json;
 
-use super::*;
+use super::{JSON, world};
 
 const MB: usize = 1_000_000;
 const DIRECT: &str = "/api/v1/files/upload/direct";
@@ -197,13 +199,13 @@ fn a_buckets_quota_binds_everybody() {
 /// is refused who could have had it.
 #[test]
 fn nobody_passes_the_last_megabyte() {
+    const STEP: usize = 90_000;
     let world = world();
     let daemon = &world.daemon;
     let s3 = s3_of(daemon, "ann");
     s3.put("/anns-bucket", b"").unwrap().expect(200);
     s3.put("/anns-bucket/before", &seed::bytes(1, 3 * MB)).unwrap().expect(200);
     daemon.json(&["quota", "set", "--user", "ann", "--bytes", &(4 * MB).to_string()]);
-    const STEP: usize = 90_000;
     for round in 0..seed::rounds(3, 30) {
         let stored: usize = thread::scope(|scope| {
             let writers: Vec<_> = (0..24)

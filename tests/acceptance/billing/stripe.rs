@@ -3,10 +3,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use coffre_tests::s3::Answer;
 use coffre_tests::stripe::{SECRET_KEY, StandIn, Taken, Trouble, WEBHOOK_SECRET, event, signature};
 use serde_json::{Value, json};
 
-use super::*;
+use super::{JSON, World, assert_error, names, world, world_with};
 
 const CHECKOUT: &str = "/api/v1/billing/stripe/checkout-session";
 const PORTAL: &str = "/api/v1/billing/stripe/portal-session";

@@ -1,8 +1,9 @@
 //! Rights, balances, consumption and the ledger (document 2.9.3–2.9.5).
 
+use coffre_tests::rest::Rest;
 use serde_json::{Value, json};
 
-use super::*;
+use super::{CONSUME, JSON, Sender, assert_error, names, world};
 
 #[test]
 fn the_documents_examples() {
