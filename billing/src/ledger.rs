@@ -282,11 +282,10 @@ impl Inner {
     /// Decides one change on the draft as it is by now.
     async fn decide(&self, account: &AccountId, draft: &mut Draft, waiting: &Waiting) -> Result<Changed> {
         let Waiting { change, note, .. } = waiting;
-        if let Some((row, request)) = &change.key {
-            if let Some(first) = self.answered_before(account, draft, row).await? {
-                let (record, answer) = first;
-                return if record.request == *request { Ok(answer) } else { Err(Error::KeyReused) };
-            }
+        if let Some((row, request)) = &change.key
+            && let Some((record, answer)) = self.answered_before(account, draft, row).await?
+        {
+            return if record.request == *request { Ok(answer) } else { Err(Error::KeyReused) };
         }
         let id = self.new_id();
         let (next, movement) = match change.what {

@@ -204,9 +204,11 @@ impl Billing {
 
 #[cfg(test)]
 mod tests {
+    use coffre_kv::Commit;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sample::{World, system};
 
     proptest! {
         #[test]
@@ -232,6 +234,83 @@ mod tests {
                 }
             }
         }
+    }
+
+    async fn store(world: &World, of: &Of, stored: i64, unfinished: i64) {
+        let writes = vec![
+            Write::Add(counter(Measure::Bytes, of), stored),
+            Write::Add(counter(Measure::UnfinishedBytes, of), unfinished),
+        ];
+        world.kv.commit(Commit { writes, ..Commit::default() }).await.unwrap();
+    }
+
+    /// Commits as the store does: with the gate's checks.
+    async fn add(world: &World, of: &Of, bytes: i64) -> Result<(), StoreError> {
+        let checks = world.billing.gate().checks(&[Growth { of: *of, bytes }]).await?;
+        let writes = vec![Write::Add(counter(Measure::Bytes, of), bytes)];
+        let commit = Commit { checks, writes, ..Commit::default() };
+        world.kv.commit(commit).await.map(drop).map_err(|_| StoreError::Busy)
+    }
+
+    fn is_exceeded(outcome: Result<(), StoreError>) -> bool {
+        match outcome {
+            Ok(()) => false,
+            Err(StoreError::QuotaExceeded) => true,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn ceilings_hold_from_the_moment_they_are_set() {
+        let world = World::new().await;
+        let (user, other) = (Of::Owner(world.user), Of::Bucket(coffre_store::BucketId(3)));
+        // decided while nobody had one: the commit notices that somebody has by then
+        let before = world.billing.gate().checks(&[Growth { of: user, bytes: 5 }]).await.unwrap();
+        assert_eq!(before.len(), 1);
+        store(&world, &user, 60, 30).await;
+        world.billing.set_quota(&system(), &user, "user", Some(100)).await.unwrap();
+        let late = world.kv.commit(Commit { checks: before, ..Commit::default() }).await;
+        assert!(matches!(late, Err(coffre_kv::Error::Conflict { check: 0 })));
+        assert!(is_exceeded(add(&world, &user, 11).await));
+        assert!(!is_exceeded(add(&world, &user, 10).await));
+        assert!(is_exceeded(add(&world, &user, 1).await));
+        assert!(!is_exceeded(add(&world, &other, i64::MAX / 2).await), "others have none");
+        let room = world.billing.room(&user).await.unwrap();
+        assert_eq!(room, Room { limit_bytes: Some(100), used_bytes: 100 });
+        // lowered under what is there, then lifted
+        world.billing.set_quota(&system(), &user, "user", Some(1)).await.unwrap();
+        assert!(is_exceeded(add(&world, &user, 1).await));
+        world.billing.set_quota(&system(), &user, "user", None).await.unwrap();
+        assert!(!is_exceeded(add(&world, &user, 1000).await));
+        let refused = world.billing.set_quota(&crate::sample::user(world.user), &user, "user", Some(1)).await;
+        assert!(matches!(refused, Err(Error::Denied)));
+        let refused = world.billing.set_quota(&system(), &user, "user", Some(u64::MAX)).await;
+        assert!(matches!(refused, Err(Error::Invalid { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_plan_is_a_ceiling_for_its_organisation() {
+        let world = World::new().await;
+        let org = Of::Organisation(world.org);
+        let megabyte = 1_000_000;
+        assert!(is_exceeded(add(&world, &org, 1).await), "no plan, where plans sell storage");
+        world.billing.set_plan(&system(), world.org, Some("basic")).await.unwrap();
+        assert!(!is_exceeded(add(&world, &org, megabyte).await));
+        assert!(is_exceeded(add(&world, &org, 1).await));
+        world.billing.grant(&system(), world.org, DATA_STORAGE, 1, None).await.unwrap();
+        assert!(!is_exceeded(add(&world, &org, megabyte).await));
+        assert!(is_exceeded(add(&world, &org, 1).await));
+        // a plan that changes between the decision and the commit is noticed
+        world.billing.set_plan(&system(), world.org, Some("premium")).await.unwrap();
+        let before = world.billing.gate().checks(&[Growth { of: org, bytes: 1 }]).await.unwrap();
+        world.billing.set_plan(&system(), world.org, Some("basic")).await.unwrap();
+        let late = world.kv.commit(Commit { checks: before, ..Commit::default() }).await;
+        assert!(matches!(late, Err(coffre_kv::Error::Conflict { .. })));
+        // the lower of two
+        world.billing.set_plan(&system(), world.org, Some("premium")).await.unwrap();
+        world.billing.set_quota(&system(), &org, "org", Some(2_000_001)).await.unwrap();
+        assert!(!is_exceeded(add(&world, &org, 1).await));
+        assert!(is_exceeded(add(&world, &org, 1).await));
     }
 
     #[test]

@@ -129,16 +129,14 @@ impl Customer {
     /// subscription says nothing new.
     pub(crate) fn hear(&mut self, told: Told, now_ms: u64) -> bool {
         let before = self.subscriptions.clone();
-        match self.subscriptions.iter_mut().find(|known| known.id == told.id) {
-            Some(known) => known.hear(told, now_ms),
-            None => {
-                let Some(new) = Subscription::begin(told, now_ms) else { return false };
-                if self.subscriptions.len() >= SUBSCRIPTIONS_MAX {
-                    let ended = self.subscriptions.iter().position(|one| !one.gives(now_ms)).unwrap_or(0);
-                    self.subscriptions.remove(ended);
-                }
-                self.subscriptions.push(new);
+        if let Some(known) = self.subscriptions.iter_mut().find(|known| known.id == told.id) {
+            known.hear(told, now_ms);
+        } else if let Some(new) = Subscription::begin(told, now_ms) {
+            if self.subscriptions.len() >= SUBSCRIPTIONS_MAX {
+                let ended = self.subscriptions.iter().position(|one| !one.gives(now_ms)).unwrap_or(0);
+                self.subscriptions.remove(ended);
             }
+            self.subscriptions.push(new);
         }
         self.subscriptions != before
     }

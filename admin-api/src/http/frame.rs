@@ -112,7 +112,7 @@ fn log(error: &ApiError, request_id: &str) {
     match error.code {
         Code::Internal => tracing::error!(request_id, cause, "a request failed"),
         Code::NoSpace | Code::Unavailable | Code::Upstream => {
-            tracing::warn!(request_id, cause, "a request was refused")
+            tracing::warn!(request_id, cause, "a request was refused");
         }
         _ => tracing::debug!(request_id, cause, code = error.code.as_str(), words = error.words(), "refused"),
     }

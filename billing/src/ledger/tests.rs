@@ -163,7 +163,8 @@ async fn periods_end_with_lines() {
 async fn a_consumption_is_given_back_once() {
     let world = with_plan("basic").await;
     let taken = consume(&world, 10, None).await.unwrap();
-    let give_back = || world.billing.refund(&system(), world.org, "ai_generation", taken.line);
+    let cx = system();
+    let give_back = || world.billing.refund(&cx, world.org, "ai_generation", taken.line);
     assert_eq!(give_back().await.unwrap().left, Some(150));
     assert!(matches!(give_back().await, Err(Error::Done { .. })));
     let grant = world.billing.grant(&system(), world.org, "ai_generation", 1, None).await.unwrap();

@@ -30,6 +30,8 @@ const CODE_BYTES_MAX: usize = 64;
 pub(crate) struct Client {
     pub(super) settings: Settings,
     transport: Arc<dyn Transport>,
+    /// Before the second try.
+    pause: Duration,
 }
 
 /// What to do after an answer.
@@ -42,7 +44,7 @@ enum Verdict {
 
 impl Client {
     pub(crate) fn new(settings: Settings, transport: Arc<dyn Transport>) -> Self {
-        Self { settings, transport }
+        Self { settings, transport, pause: PAUSE }
     }
 
     /// Whether there is a secret key.
@@ -78,7 +80,9 @@ impl Client {
                     tracing::warn!(path, %error, "Stripe refused a request");
                     return Err(error);
                 }
-                Verdict::Again(asked) if n + 1 < TRIES => pause(n, asked).await,
+                Verdict::Again(asked) if n + 1 < TRIES => {
+                    pause(self.pause.saturating_mul(1 << n), asked).await;
+                }
                 Verdict::Again(_) => {}
             }
         }
@@ -129,8 +133,7 @@ fn code_of(answer: &Value) -> Option<String> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a pause between tries: Stripe is to recover meanwhile")]
-async fn pause(n: u32, asked: Option<Duration>) {
-    let most = PAUSE.saturating_mul(1 << n);
+async fn pause(most: Duration, asked: Option<Duration>) {
     // Half of it at random: callers that failed together do not come back together.
     let own = most.mul_f64(rand::rng().random_range(0.5..1.0));
     tokio::time::sleep(own.max(asked.unwrap_or_default()).min(PAUSE_MAX)).await;
@@ -164,9 +167,15 @@ mod tests {
         }
     }
 
-    fn reply(status: u16, body: &str) -> Option<Reply> {
+    fn whole(status: u16, body: &str) -> Reply {
         let body = Bytes::copy_from_slice(body.as_bytes());
-        Some(Reply { status, retry_after_s: None, should_retry: None, body })
+        Reply { status, retry_after_s: None, should_retry: None, body }
+    }
+
+    /// An answer that comes.
+    #[expect(clippy::unnecessary_wraps, reason = "beside `None`, which does not come")]
+    fn reply(status: u16, body: &str) -> Option<Reply> {
+        Some(whole(status, body))
     }
 
     async fn ask(answers: Vec<Option<Reply>>) -> (Result<Value>, Vec<Request>) {
@@ -176,14 +185,15 @@ mod tests {
             base_url: "http://stripe.test".into(),
             ..Settings::default()
         };
-        let client = Client::new(settings, Arc::clone(&script) as _);
+        let transport = Arc::clone(&script) as Arc<dyn Transport>;
+        let client = Client { pause: Duration::ZERO, ..Client::new(settings, transport) };
         let form = [("mode", "subscription"), ("line_items[0][price]", "price é&=")];
         let answer = client.post("/v1/checkout/sessions", &form, "key-1").await;
         let asked = std::mem::take(&mut script.0.lock().unwrap().1);
         (answer, asked)
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_request_is_as_stripe_wants_it() {
         let (answer, asked) = ask(vec![reply(200, "{\"id\":\"cs_1\"}")]).await;
         assert_eq!(answer.unwrap()["id"], "cs_1");
@@ -197,7 +207,7 @@ mod tests {
         assert!(!format!("{request:?}").contains("sk_test_1"));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_may_pass_is_asked_again_with_the_same_key() {
         for passing in [None, reply(500, "{}"), reply(409, "{}"), reply(429, "{}"), reply(200, "<html>")] {
             let (answer, asked) = ask(vec![passing.clone(), passing.clone(), reply(200, "{}")]).await;
@@ -208,7 +218,7 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_is_refused_is_refused_once_and_in_our_words() {
         let said = "{\"error\":{\"type\":\"invalid_request_error\",\"code\":\"resource_missing\",\
                     \"message\":\"No such price: sk_live_secret\"}}";
@@ -226,7 +236,7 @@ mod tests {
                 "{error}"
             );
         }
-        let told = Reply { should_retry: Some(false), ..reply(500, "{}").unwrap() };
+        let told = Reply { should_retry: Some(false), ..whole(500, "{}") };
         let (answer, asked) = ask(vec![Some(told)]).await;
         assert!(matches!(answer, Err(Error::Unreachable)) && asked.len() == 1);
         let none = Client::new(Settings::default(), Arc::new(Script::default()));
