@@ -23,7 +23,7 @@ use crate::desk::{AccountId, Waiting};
 use crate::entitlement::{Account, Movement, Terms};
 use crate::error::{Error, Result};
 use crate::line::{KeyRecord, LineRecord, metadata_text};
-use crate::plan::{DATA_STORAGE, UNITS_MAX};
+use crate::plan::{DATA_STORAGE, UNITS_MAX, is_name};
 use crate::{ATTEMPTS, Billing, Inner, admin_only};
 
 /// Longest idempotency key, bytes.
@@ -171,6 +171,10 @@ impl Billing {
     /// `Denied`, `NotFound { what: "line" }`, `Done`, `Invalid` for a line that is no consumption.
     pub async fn refund(&self, cx: &Cx, org: OrgId, feature: &str, line: Uuid) -> Result<Consumed> {
         admin_only(cx)?;
+        // One that is not sold any more may have been used; what was never one is in no line.
+        if !is_name(feature) {
+            return Err(Error::NotFound { what: "line" });
+        }
         let metadata = metadata_text(json!({"kind": "refund", "line": line.to_string()}).as_object())?;
         let user = cx.principal.user();
         let change = Change { what: What::Refund(line), user, application: None, metadata, key: None };
@@ -205,8 +209,9 @@ impl Billing {
 impl Inner {
     /// Carries out what waits for an account, until nothing does.
     async fn work_off(&self, account: &AccountId) {
+        let mut serving = self.desk.serve(account);
         loop {
-            let batch = self.desk.take(account);
+            let batch = serving.take();
             if batch.is_empty() {
                 return;
             }
@@ -438,4 +443,4 @@ fn key_of(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -114,7 +114,8 @@ impl Plans {
     }
 }
 
-fn is_name(text: &str) -> bool {
+/// Whether a feature or plan may be called so.
+pub(crate) fn is_name(text: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     (1..=NAME_BYTES_MAX).contains(&text.len()) && text.chars().all(is_plain)
 }

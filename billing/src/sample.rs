@@ -8,6 +8,7 @@ use coffre_identity::{Identity, MasterKey, Secret};
 use coffre_kv::Kv;
 use coffre_kv::memory::Memory;
 use coffre_store::object::{BuiltInNames, Circumstances, Door, Principal, Who};
+use coffre_store::watch::Note;
 use coffre_store::{Clock, Cx, Ids, OrgId, UserId};
 use uuid::Uuid;
 
@@ -142,6 +143,10 @@ fn billing(kv: &Arc<dyn Kv>, identity: &Identity, clock: &Arc<At>, ids: &Arc<Cou
         stripe: Settings { webhook_secret: Some(Secret::new(WEBHOOK_SECRET.into())), ..Settings::default() },
         transport: Arc::new(NoStripe),
     })
+}
+
+pub(crate) fn note() -> Note {
+    Note::of(&system(), "Test", None, None)
 }
 
 pub(crate) fn system() -> Cx {

@@ -13,6 +13,11 @@ use crate::sample::{self, NOW_MS, World, system};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
+/// A change that waits.
+pub(crate) fn grant(amount: u64) -> Change {
+    Change { what: What::Grant(amount), user: None, application: None, metadata: String::new(), key: None }
+}
+
 async fn with_plan(code: &str) -> World {
     let world = World::new().await;
     world.billing.set_plan(&system(), world.org, Some(code)).await.unwrap();

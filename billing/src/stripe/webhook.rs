@@ -56,23 +56,16 @@ impl Billing {
         let mut checks = vec![Check::Absent(row.clone()), check];
         let age = codec::key(Row::EventAge, &[&now_ms.to_be_bytes(), event.id.as_bytes()]);
         let mut writes = vec![Write::Put(row, Bytes::new()), Write::Put(age, Bytes::new())];
-        let mut is_changed = false;
-        if let Some(id) = &event.customer
-            && customer.stripe_id.as_ref() != Some(id)
-        {
-            if let Some(old) = customer.stripe_id.replace(id.clone()) {
-                writes.push(Write::Delete(codec::key(Row::StripeId, &[old.as_bytes()])));
-            }
+        let is_news = event.told.clone().is_some_and(|told| customer.hear(told, now_ms));
+        if let Some(id) = &event.customer {
+            // Whoever was a customer once is found by that id from then on; the newest is the one to sell to.
             let by_id = codec::key(Row::StripeId, &[id.as_bytes()]);
             writes.push(Write::Put(by_id, Bytes::copy_from_slice(org.0.as_bytes())));
-            is_changed = true;
+            if is_news || customer.stripe_id.is_none() {
+                customer.stripe_id = Some(id.clone());
+            }
         }
-        if let Some(told) = &event.told {
-            is_changed |= customer.hear(told.clone(), now_ms);
-        }
-        if is_changed {
-            writes.push(Write::Put(codec::customer_key(org), codec::encode(&customer)?));
-        }
+        writes.push(Write::Put(codec::customer_key(org), codec::encode(&customer)?));
         for age in self.to_forget(now_ms).await? {
             let id = age.get(10..).unwrap_or_default();
             writes.push(Write::Delete(codec::key(Row::Event, &[id])));
