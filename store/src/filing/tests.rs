@@ -1,5 +1,7 @@
 //! Lists, numbers, statistics and groups against a naive reference; files coming in, changing and going.
 
+mod many;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
