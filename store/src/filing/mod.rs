@@ -150,7 +150,7 @@ impl Store {
                     return Ok(filed);
                 }
                 // nobody tells of one that was replaced meanwhile
-                let _ = tokio::time::timeout(Duration::from_secs(1), known).await;
+                drop(tokio::time::timeout(Duration::from_secs(1), known).await);
             }
         };
         tokio::time::timeout(patience, look).await.ok().transpose()

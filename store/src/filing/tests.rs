@@ -437,7 +437,7 @@ async fn a_digest_that_is_being_made_is_waited_for() {
     let o = opened().await;
     let (ada, at) = (cx(&o, 0), at("files", "general/autre/pieces.bin"));
     let file = o.store.create_file(&ada, &at, Attributes::default()).await.unwrap();
-    file.write(0, &[1; 2_000_000], 1).await.unwrap();
+    file.write(0, &vec![1; 2_000_000], 1).await.unwrap();
     file.commit(&ada, &at, Expect::Unchanged, Wait::Ordered).await.unwrap();
     file.write(1_000_000, &[2; 10_000], 1).await.unwrap();
     let version = file.commit(&ada, &at, Expect::Unchanged, Wait::Ordered).await.unwrap();
