@@ -97,6 +97,14 @@ const ALWAYS: &[Bound] = &[
         None,
     ),
     bound("its CPU", "rest-filing-list-c4", Figure::CpuMs, None, None),
+    bound(
+        "REST: `consume` of one account, 16 at once",
+        "billing-consume-c16",
+        Figure::Rate,
+        Some(2000.0),
+        None,
+    ),
+    bound("its CPU", "billing-consume-c16", Figure::CpuMs, None, None),
 ];
 
 /// The lines that hold for a store into which so many objects were loaded first.
